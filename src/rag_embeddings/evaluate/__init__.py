@@ -1,0 +1,1 @@
+"""How good retrieval is, on a user's own questions."""

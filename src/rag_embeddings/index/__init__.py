@@ -1,0 +1,1 @@
+"""The bulk path: ingest a corpus, incrementally and crash-safe."""

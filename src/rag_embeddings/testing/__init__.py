@@ -1,0 +1,1 @@
+"""Laws as functions, a small deterministic encoder and failpoints: what our tests use, for yours too."""
