@@ -196,9 +196,7 @@ def canonical_json(value: object) -> str:
     def spell(item: object) -> str:
         if isinstance(item, date | PurePath | UUID | Decimal):
             return str(item)
-        raise DocumentError(
-            f"metadata value {item!r} of type {type(item).__name__} is not JSON; give a string"
-        )
+        raise DocumentError(f"metadata value {item!r} of type {type(item).__name__} is not JSON; give a string")
 
     return json.dumps(value, sort_keys=True, separators=(",", ":"), default=spell)
 

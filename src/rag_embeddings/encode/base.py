@@ -102,9 +102,7 @@ def validated(vectors: ArrayLike, texts: Sequence[str], dimensions: int | None) 
     try:
         matrix = np.asarray(vectors, dtype=np.float32)
     except (TypeError, ValueError) as error:
-        raise VectorError(
-            f"the encoder returned something that is not a matrix of numbers: {error}"
-        ) from error
+        raise VectorError(f"the encoder returned something that is not a matrix of numbers: {error}") from error
     if len(texts) == 0:
         return np.zeros((0, dimensions or 0), dtype=np.float32)
     if matrix.ndim != 2 or len(matrix) != len(texts):  # noqa: PLR2004
