@@ -8,6 +8,7 @@
     ├── ModelNotFoundError     a model is neither bundled, nor a local folder, nor reachable on the hub
     ├── UnsupportedModelError  a model cannot do what was asked (no token vectors, lying offsets, ...)
     ├── TextTooLongError       a text exceeds the model's limit and may not be split
+    ├── QuestionError          evaluation questions or results that cannot be used as given
     ├── VectorError            an encoder returned vectors that must not be stored (NaN, wrong shape, zero)
     ├── StoreError             a store could not do what was asked
     │   ├── SpaceMismatchError     vectors of another embedding space
@@ -47,6 +48,10 @@ class UnsupportedModelError(RagEmbeddingsError, ValueError):
 
 class TextTooLongError(RagEmbeddingsError, ValueError):
     """A text exceeds the model's limit and the caller forbade splitting it."""
+
+
+class QuestionError(RagEmbeddingsError, ValueError):
+    """Evaluation questions, or a saved evaluation, that cannot be used as given."""
 
 
 class VectorError(RagEmbeddingsError, ValueError):
