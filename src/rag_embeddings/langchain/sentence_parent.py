@@ -1,0 +1,293 @@
+"""Sentence-level search that returns the passage, as a LangChain document index and retriever."""
+
+import asyncio
+import weakref
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from threading import RLock
+from typing import Annotated, Any, Literal, Self
+
+from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
+from langchain_core.documents import Document
+from langchain_core.embeddings import Embeddings
+from langchain_core.indexing import DeleteResponse, DocumentIndex, UpsertResponse
+from langchain_core.retrievers import LangSmithRetrieverParams
+from langchain_text_splitters import TextSplitter
+from pydantic import ConfigDict, Field, PrivateAttr, SkipValidation, field_validator
+
+from rag_embeddings.encode.base import Encoder
+from rag_embeddings.encode.wrap import wrap
+from rag_embeddings.errors import IndexNotFoundError
+from rag_embeddings.index.indexer import Indexer
+from rag_embeddings.index.pipeline import Pipeline
+from rag_embeddings.langchain.convert import from_core, from_match, to_core
+from rag_embeddings.langchain.splitters import DEFAULT_ENCODING, core_splitter
+from rag_embeddings.retrieve.sentence_parent import SentenceParentSearch
+from rag_embeddings.split.base import Splitter
+from rag_embeddings.split.recursive import RecursiveSplitter
+from rag_embeddings.store.directory import IndexDirectory
+
+_opening = RLock()
+
+
+class _Opened:
+    """A handle that copies of one index share; it is released with the last of them."""
+
+    def __init__(self, directory: IndexDirectory) -> None:
+        self.directory = directory
+        self.close = weakref.finalize(self, directory.close)  # runs once, at the latest when the interpreter ends
+
+
+class SentenceParentIndex(DocumentIndex):
+    """Finds single sentences, returns the passages they stand in.
+
+    Each document is split into passages and each passage into sentences; both are embedded, and kept beside the whole
+    document in a directory. A query is matched against sentences, so that one telling sentence is enough; what comes
+    back is the passage, with the places of the sentences that matched. ``k`` counts passages.
+
+    It is a retriever (usable in any chain), and a document index: `upsert` by id leaves nothing of the former version,
+    and `langchain_core.indexing.index` accepts it. Documents that did not change are not embedded again.
+
+    Setup:
+        ``pip install 'rag-embeddings[langchain,local,chroma]'``
+
+    Instantiate:
+        ::
+
+            from rag_embeddings.langchain import InstructionEmbeddings, SentenceParentIndex
+
+            index = SentenceParentIndex(embeddings=InstructionEmbeddings(), directory="rag-index", k=4)
+
+    Add documents:
+        ::
+
+            from langchain_core.documents import Document
+
+            index.upsert([Document(page_content="...", id="report.md", metadata={"title": "Report"})])
+
+    Use:
+        ::
+
+            for passage in index.invoke("What did the report say?"):
+                print(passage.metadata["source_id"], passage.metadata["start_index"], passage.page_content)
+
+    Async:
+        ::
+
+            passages = await index.ainvoke("What did the report say?", k=3)
+
+    Results have the slice as ``page_content``, the passage's id as ``id``, and in ``metadata`` the document's own plus
+    ``source_id`` (the document's id, for `get` and `delete`), ``start_index`` and ``end_index`` (where the passage
+    stands in that document), ``score``, and ``matches``: the sentences that matched, best first, as ``[start, end]``
+    in the same characters. Where the document brought keys of these names, `get` still has them.
+
+    One process at a time may write to a directory, from its first write until `close`; reading is free to all. Objects
+    of one process that name the same directory share it, and it is released with the last of them.
+    """
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+    embeddings: Annotated[Embeddings | Encoder, SkipValidation]
+    """Any LangChain embeddings, or an encoder of `rag_embeddings`."""
+    directory: str | Path | IndexDirectory | None = None
+    """Where the index lives, made at the first `upsert`. None: in memory, for as long as this object lives (the field
+    then holds the open index). An open `IndexDirectory` is used as it is, and left open."""
+    splitter: Annotated[TextSplitter | Splitter | None, SkipValidation] = None
+    """How documents become passages: a splitter of `rag_embeddings`, LangChain's or the core's. None: a recursive
+    splitter that counts with the embeddings' own tokenizer, or with tiktoken's ``"cl100k_base"`` if they have none."""
+    k: int = Field(default=4, ge=1)
+    """Number of passages to return. ``invoke(query, k=...)`` overrides it."""
+    score: Literal["best", "mean"] = "best"
+    """What ranks a passage: its best sentence, or the mean of that and the passage itself."""
+
+    _opened: _Opened | None = PrivateAttr(default=None)
+
+    @field_validator("embeddings")
+    @classmethod
+    def _known_embeddings(cls, value: Any) -> Any:
+        if not (isinstance(value, Embeddings) or hasattr(type(value), "encode")):
+            raise ValueError(f"embeddings must be LangChain Embeddings or an Encoder, got {type(value).__name__}")
+        return value
+
+    @field_validator("splitter")
+    @classmethod
+    def _exact_splitter(cls, value: Any) -> Any:
+        if value is not None:
+            core_splitter(value)
+        return value
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Open an index in memory at once, so that copies with other settings see the same documents."""
+        super().model_post_init(context)
+        if self.directory is None:
+            self._opened = _Opened(IndexDirectory.open(None))
+            self.directory = self._opened.directory
+
+    def upsert(self, items: Sequence[Document], /, **kwargs: Any) -> UpsertResponse:
+        """Add documents, replacing those whose id is known; unchanged ones cost nothing.
+
+        Args:
+            items: Documents. One without an id gets one derived from its text and metadata.
+            **kwargs: None are known.
+
+        Returns:
+            The ids, in order, under ``"succeeded"``. ``"failed"`` is always empty: a document that cannot be indexed
+            raises, because `langchain_core.indexing.index` does not look at ``"failed"`` and would never retry it.
+            Documents before it stay indexed.
+
+        Raises:
+            DocumentError: If an id cannot be derived, before anything is written.
+            SpaceMismatchError: If the directory holds vectors of another model.
+            StoreLockedError: If another process is writing to the directory.
+            VectorError: If the embeddings return something that is not a vector.
+        """
+        _refuse("upsert", kwargs)
+        documents = [to_core(item) for item in items]
+        self._indexer(create=True).upsert(documents)
+        return {"succeeded": list(dict.fromkeys(document.id for document in documents)), "failed": []}
+
+    def add_documents(self, documents: Iterable[Document], *, ids: Sequence[str] | None = None) -> list[str]:
+        """Add documents as to a vector store; `upsert` with other words.
+
+        Args:
+            documents: As for `upsert`.
+            ids: Ids to use instead of the documents' own.
+
+        Returns:
+            The ids, in order.
+
+        Raises:
+            ValueError: If there are not as many ids as documents.
+        """
+        items = list(documents)
+        if ids is not None:
+            items = [item.model_copy(update={"id": id_}) for item, id_ in zip(items, ids, strict=True)]
+        return list(self.upsert(items)["succeeded"])
+
+    def delete(self, ids: list[str] | None = None, **kwargs: Any) -> DeleteResponse:
+        """Delete documents with all their passages and sentences.
+
+        Args:
+            ids: Ids of documents. Unknown ones are ignored.
+            **kwargs: None are known.
+
+        Returns:
+            The ids that were deleted, and their number.
+
+        Raises:
+            ValueError: If ``ids`` is not given.
+        """
+        _refuse("delete", kwargs)
+        if ids is None:
+            raise ValueError("delete needs ids; to delete everything, remove the directory")
+        try:
+            deleted = self._indexer(create=False).delete(ids)
+        except IndexNotFoundError:  # nothing was ever written, so no id exists
+            deleted = []
+        return {"succeeded": deleted, "num_deleted": len(deleted), "failed": [], "num_failed": 0}
+
+    def get(self, ids: Sequence[str], /, **kwargs: Any) -> list[Document]:
+        """Return whole documents, as they were upserted.
+
+        Args:
+            ids: Ids of documents. Unknown ones are ignored.
+            **kwargs: None are known.
+
+        Returns:
+            The documents found, in the order of ``ids``.
+        """
+        _refuse("get", kwargs)
+        try:
+            found = self._indexer(create=False).get(ids)
+        except IndexNotFoundError:  # nothing was ever written, so no id exists
+            return []
+        return [from_core(document) for document in found]
+
+    async def aupsert(self, items: Sequence[Document], /, **kwargs: Any) -> UpsertResponse:
+        """Add documents without blocking the event loop; see `upsert`."""
+        return await asyncio.to_thread(self.upsert, items, **kwargs)
+
+    async def aadd_documents(self, documents: Iterable[Document], *, ids: Sequence[str] | None = None) -> list[str]:
+        """Add documents without blocking the event loop; see `add_documents`."""
+        return await asyncio.to_thread(self.add_documents, documents, ids=ids)
+
+    async def adelete(self, ids: list[str] | None = None, **kwargs: Any) -> DeleteResponse:
+        """Delete documents without blocking the event loop; see `delete`."""
+        return await asyncio.to_thread(self.delete, ids, **kwargs)
+
+    async def aget(self, ids: Sequence[str], /, **kwargs: Any) -> list[Document]:
+        """Return whole documents without blocking the event loop; see `get`."""
+        return await asyncio.to_thread(self.get, ids, **kwargs)
+
+    def close(self) -> None:
+        """Release the directory, and with it the right to write. A later call opens it again.
+
+        An index in memory is gone with it; an `IndexDirectory` that was given stays open.
+        """
+        with _opening:
+            if self._opened is not None:
+                self._opened.close()
+                if self._opened.directory is not self.directory:
+                    self._opened = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _get_relevant_documents(
+        self,
+        query: str,
+        *,
+        run_manager: CallbackManagerForRetrieverRun,  # noqa: ARG002  # LangChain's signature
+        k: int | None = None,
+    ) -> list[Document]:
+        return self._search(query, k)
+
+    async def _aget_relevant_documents(
+        self,
+        query: str,
+        *,
+        run_manager: AsyncCallbackManagerForRetrieverRun,  # noqa: ARG002  # LangChain's signature
+        k: int | None = None,  # the same extras as the sync method, or ainvoke(query, k=...) is a TypeError
+    ) -> list[Document]:
+        return await asyncio.to_thread(self._search, query, k)
+
+    def _get_ls_params(self, **kwargs: Any) -> LangSmithRetrieverParams:
+        params = super()._get_ls_params(**kwargs)
+        params["ls_vector_store_provider"] = type(self).__name__
+        params["ls_embedding_provider"] = type(self.embeddings).__name__
+        model = getattr(self.embeddings, "model_name", None) or getattr(self.embeddings, "model", None)
+        if isinstance(model, str):
+            params["ls_embedding_model"] = model
+        return params
+
+    def _search(self, query: str, k: int | None) -> list[Document]:
+        search = SentenceParentSearch(self._handle(create=False), wrap(self.embeddings), score=self.score)
+        return [from_match(match) for match in search.search(query, self.k if k is None else k)]
+
+    def _indexer(self, *, create: bool) -> Indexer:
+        encoder = wrap(self.embeddings)
+        if self.splitter is None:
+            splitter = RecursiveSplitter(tokenizer=DEFAULT_ENCODING if encoder.tokenizer is None else encoder)
+        else:
+            splitter = core_splitter(self.splitter)
+        return Indexer(self._handle(create=create), Pipeline(encoder, splitter))
+
+    def _handle(self, *, create: bool) -> IndexDirectory:
+        if isinstance(self.directory, IndexDirectory):
+            return self.directory
+        with _opening:
+            if self._opened is None:
+                self._opened = _Opened(IndexDirectory.open(self.directory, create=create))
+            return self._opened.directory
+
+    def __getstate__(self) -> dict[Any, Any]:
+        return {**super().__getstate__(), "__pydantic_private__": {"_opened": None}}  # an open handle stays here
+
+
+def _refuse(method: str, unknown: dict[str, Any]) -> None:
+    """LangChain's signatures let any keyword in; one that would have no effect is a mistake."""
+    if unknown:
+        raise TypeError(f"SentenceParentIndex.{method} got unknown arguments: {', '.join(sorted(unknown))}")
