@@ -21,8 +21,8 @@ MIDDLE = {"index", "retrieve", "evaluate"}
 OUTER = {"langchain", "llama_index", "cli"}
 FRAMEWORKS = {"langchain", "langchain_core", "langchain_text_splitters", "langchain_classic", "llama_index"}
 HOMES = {
-    "torch": {"encode.transformer", "encode.token_vectors"},
-    "sentence_transformers": {"encode.transformer", "encode.resolve"},
+    "torch": {"encode.model"},
+    "sentence_transformers": {"encode.transformer", "encode.model"},
     "chromadb": {"store.chroma"},
 }
 

@@ -1,0 +1,94 @@
+"""Texts against a model's limits: batches of a token budget, parts of a text that is too long, windows over tokens."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Integers = NDArray[np.int64]
+
+
+def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Group items of similar length.
+
+    Args:
+        lengths: Length of each item in tokens.
+        budget: Most tokens in a batch, padding included. An item that is longer makes a batch of its own.
+
+    Yields:
+        Indices into ``lengths``, longest items first, so that memory peaks at once or never.
+    """
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if batch and lengths[batch[0]] * (len(batch) + 1) > budget:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def parts(text: str, offsets: Integers, room: int) -> list[tuple[int, int]]:
+    """Cut a text that has too many tokens.
+
+    Args:
+        text: The text.
+        offsets: Character ranges of its tokens, shape (tokens, 2).
+        room: Most tokens in a part.
+
+    Returns:
+        Character ranges that tile the text, as few as fit: each ends at white space where some stands in the second
+        half of what fits, else between two tokens. One range if there is no place to cut.
+    """
+    starts, ends = offsets[:, 0], offsets[:, 1]
+    marks = [0]
+    first, count = 0, len(offsets)
+    while count - first > room:
+        latest = first + room
+        at = _last_cut(text, starts, ends, first + (room + 1) // 2, latest, at_space=True)
+        at = at or _last_cut(text, starts, ends, first + 1, latest, at_space=False)
+        if at is None:  # one character of more tokens than fit: take it whole, the caller will say that it is too long
+            at = next((j for j in range(latest + 1, count) if starts[j] >= ends[j - 1]), count)
+        if at >= count:
+            break
+        if starts[at] > marks[-1]:
+            marks.append(int(starts[at]))
+        first = at
+    return list(zip(marks, [*marks[1:], len(text)], strict=True))
+
+
+def _last_cut(text: str, starts: Integers, ends: Integers, low: int, high: int, *, at_space: bool) -> int | None:
+    """Return the last token in [low, high] that a part may begin with."""
+    for j in range(high, low - 1, -1):
+        at = int(starts[j])
+        if at > 0 and at >= ends[j - 1] and (not at_space or text[at - 1].isspace() or text[at].isspace()):
+            return j
+    return None
+
+
+def windows(count: int, size: int, overlap: float = 0.25) -> list[tuple[int, int, int, int]]:
+    """Lay overlapping windows of equal size over tokens.
+
+    Args:
+        count: Number of tokens.
+        size: Tokens in a window.
+        overlap: Share of a window that the next one repeats.
+
+    Returns:
+        For each window (start, end, keep_start, keep_end). The kept ranges tile ``range(count)``; each token is kept in
+        the window in which the nearer edge is farther away (the ends of the text are no edges).
+    """
+    if count <= size:
+        return [(0, count, 0, count)]
+    step = max(1, size - round(size * overlap))
+    starts = [*range(0, count - size, step), count - size]
+    # Between two windows the middle of what they share is equally far from the end of one and the start of the next.
+    middles = [(later + earlier + size) // 2 for earlier, later in pairwise(starts)]
+    bounds = [0, *middles, count]
+    return [(start, start + size, bounds[i], bounds[i + 1]) for i, start in enumerate(starts)]

@@ -1,0 +1,303 @@
+"""Encoder over a local sentence-transformers model."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from rag_embeddings.encode.base import Role, validated
+from rag_embeddings.encode.fitting import batches, parts
+from rag_embeddings.encode.profile import Profile
+from rag_embeddings.encode.resolve import resolve, weights_digest
+from rag_embeddings.encode.token_vectors import SummedTokenVectors, encode_tokens
+from rag_embeddings.encode.tokens import own_tokens
+from rag_embeddings.errors import BudgetError, TextTooLongError, UnsupportedModelError, VectorError, require
+from rag_embeddings.text import without_surrogates
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from os import PathLike
+
+    from numpy.typing import NDArray
+
+    from rag_embeddings.encode.base import Vectors
+    from rag_embeddings.encode.model import LocalModel
+    from rag_embeddings.encode.tokens import TextInput, Tokens
+
+_LOGGER = logging.getLogger(__name__)
+_SLICE = 1024  # texts tokenized at once
+_SIMILARITIES = ("cosine", "dot", "euclidean")
+
+
+class TransformerEncoder:
+    """Encode with a sentence-transformers model, transformer or static, on this machine.
+
+    Text reaches the tokenizer as it is, behind its prompt. Nothing is ever truncated in silence. The constructor is
+    cheap: the model is found and loaded at first use, once, whatever the number of threads.
+
+    Pickling and copying take the settings along, not the weights.
+
+    Args:
+        model: A name or the path of a folder; see `rag_embeddings.encode.resolve.resolve`.
+        device: ``"cpu"``, ``"cuda"``, ...; None for sentence-transformers' own choice.
+        revision: Branch, tag or commit on the hub.
+        query_prompt: Put in front of every query. None is the model's own, "" is none.
+        document_prompt: Put in front of every document. None is the model's own, "" is none.
+        normalize: Whether vectors have length 1. None leaves it to the model; False also leaves out its own closing
+            `Normalize`.
+        dimensions: Keep so many leading dimensions, then normalise again if vectors are normalised. For models trained
+            for it (Matryoshka).
+        too_long: What happens to a text of more tokens than the model takes: ``"split"`` encodes it in parts, takes the
+            mean weighted by their tokens, normalises again if vectors are normalised, and warns once;
+            ``"error"`` refuses it.
+        batch_tokens: Most tokens in a batch, padding included.
+        trust_remote_code: Whether Python code that comes with the model may run. Only for models you trust.
+        progress: Whether a progress bar is shown.
+
+    Raises:
+        BudgetError: If ``dimensions`` or ``batch_tokens`` is less than 1.
+        ValueError: If ``too_long`` is neither of the two.
+    """
+
+    def __init__(
+        self,
+        model: str | PathLike[str] = "sentence-transformers/all-MiniLM-L6-v2",
+        *,
+        device: str | None = None,
+        revision: str | None = None,
+        query_prompt: str | None = None,
+        document_prompt: str | None = None,
+        normalize: bool | None = None,
+        dimensions: int | None = None,
+        too_long: Literal["split", "error"] = "split",
+        batch_tokens: int = 4096,
+        trust_remote_code: bool = False,
+        progress: bool = False,
+    ) -> None:
+        if too_long not in ("split", "error"):
+            raise ValueError(f"too_long is 'split' or 'error', got {too_long!r}")
+        if batch_tokens < 1:
+            raise BudgetError(f"batch_tokens must be at least 1, got {batch_tokens}")
+        if dimensions is not None and dimensions < 1:
+            raise BudgetError(f"dimensions must be at least 1, got {dimensions}")
+        self._settings: dict[str, Any] = {
+            "model": str(model),
+            "device": device,
+            "revision": revision,
+            "query_prompt": query_prompt,
+            "document_prompt": document_prompt,
+            "normalize": normalize,
+            "dimensions": dimensions,
+            "too_long": too_long,
+            "batch_tokens": batch_tokens,
+            "trust_remote_code": trust_remote_code,
+            "progress": progress,
+        }
+        self._loading = threading.Lock()
+        self._loaded: tuple[LocalModel, Profile] | None = None
+        self._warned = False
+
+    def settings(self) -> dict[str, Any]:
+        """Return the arguments of the constructor as JSON-safe values."""
+        return dict(self._settings)
+
+    def __repr__(self) -> str:
+        return f"TransformerEncoder({self._settings['model']!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.settings()
+
+    def __setstate__(self, settings: dict[str, Any]) -> None:
+        self.__init__(**settings)  # type: ignore[misc]
+
+    @property
+    def profile(self) -> Profile:
+        """Everything that changes a vector. Loads the model."""
+        return self._load()[1]
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's own fast tokenizer. Loads the model."""
+        return self._load()[0].tokenizer
+
+    def encode(self, texts: Sequence[str], role: Role) -> Vectors:
+        """Encode texts.
+
+        Args:
+            texts: Any number of texts. Equal ones are encoded once.
+            role: Whether they are queries or documents.
+
+        Returns:
+            float32 of shape (len(texts), dimensions), in the order of ``texts``, the same within 1e-5 whatever the
+            order, the company and the number of threads.
+
+        Raises:
+            ModelNotFoundError: If the model is nowhere to be found.
+            UnsupportedModelError: If the model cannot be used.
+            TextTooLongError: If a text is too long and ``too_long="error"``, or cannot be cut.
+            VectorError: If a text has no tokens at all, or the model returns NaN, infinity or zeros.
+        """
+        if isinstance(texts, str):
+            raise TypeError("texts is a sequence of strings; put a single text in a list")
+        model, profile = self._load()
+        role = Role(role)
+        first: dict[str, int] = {}
+        rows = [first.setdefault(without_surrogates(text), len(first)) for text in texts]
+        if not rows:
+            return np.zeros((0, profile.dimensions), dtype=np.float32)
+        vectors = self._encode_distinct(model, list(first), role, rows)
+        finished = finish(vectors, profile.dimensions, normalize=profile.normalize)
+        return validated(finished[rows], texts, profile.dimensions)
+
+    def encode_tokens(self, text: str, role: Role) -> SummedTokenVectors:
+        """Encode one text, of any length, into token vectors that know the whole text.
+
+        Args:
+            text: The text.
+            role: Whose prompt stands in front.
+
+        Returns:
+            Token vectors, ready to be pooled span by span; see `rag_embeddings.encode.token_vectors`.
+
+        Raises:
+            UnsupportedModelError: If the model does not pool by the mean, is causal, or has a tokenizer whose offsets
+                cannot be trusted.
+        """
+        model, profile = self._load()
+
+        def finished(vectors: Vectors) -> Vectors:
+            return finish(vectors, profile.dimensions, normalize=profile.normalize)
+
+        batch_tokens = self._settings["batch_tokens"]
+        return encode_tokens(model, without_surrogates(text), Role(role), batch_tokens, finished)
+
+    def _load(self) -> tuple[LocalModel, Profile]:
+        if self._loaded is None:
+            with self._loading:
+                if self._loaded is None:
+                    self._loaded = self._load_now()
+        return self._loaded
+
+    def _load_now(self) -> tuple[LocalModel, Profile]:
+        require("sentence_transformers", "local")  # says which extra is missing before anything else is tried
+        from rag_embeddings.encode.model import LocalModel  # noqa: PLC0415  (loads torch)
+
+        settings = self._settings
+        trusted = settings["trust_remote_code"]
+        source = resolve(settings["model"], revision=settings["revision"], trust_remote_code=trusted)
+        model = LocalModel(
+            source,
+            device=settings["device"],
+            trust_remote_code=trusted,
+            prompts={Role.QUERY: settings["query_prompt"], Role.DOCUMENT: settings["document_prompt"]},
+            normalize=settings["normalize"],
+        )
+        dimensions = settings["dimensions"] or model.width
+        if dimensions > model.width:
+            raise UnsupportedModelError(f"{source.name!r} has {model.width} dimensions, {dimensions} were asked for")
+        if model.similarity not in _SIMILARITIES:
+            raise UnsupportedModelError(f"{source.name!r} compares by {model.similarity!r}; known are {_SIMILARITIES}")
+        limits = [entry.limit for entry in model.inputs.values() if entry.limit is not None]
+        profile = Profile(
+            model=source.name,
+            dimensions=dimensions,
+            query_prompt=model.inputs[Role.QUERY].prompt,
+            document_prompt=model.inputs[Role.DOCUMENT].prompt,
+            pooling=model.pooling,
+            normalize=model.normalizes if settings["normalize"] is None else settings["normalize"],
+            similarity=model.similarity,  # type: ignore[arg-type]  # checked above
+            weights=weights_digest(source.folder),
+            revision=source.revision,
+            max_tokens=min(limits, default=None),
+        )
+        return model, profile
+
+    def _encode_distinct(self, model: LocalModel, texts: list[str], role: Role, rows: list[int]) -> Vectors:
+        """Encode texts, each in as many pieces as it takes; vectors as they leave the model."""
+        entry = model.inputs[role]
+        pieces: list[Tokens] = []
+        owners: list[int] = []
+        for start in range(0, len(texts), _SLICE):
+            for index, tokens in enumerate(entry.tokens(texts[start : start + _SLICE]), start):
+                if len(tokens) == 0:
+                    raise VectorError(f"text {rows.index(index)} has no tokens for this model: {texts[index][:60]!r}")
+                fits = entry.limit is None or len(tokens) <= entry.limit
+                found = [tokens] if fits else self._pieces(entry, texts[index], rows.index(index), len(tokens))
+                pieces.extend(found)
+                owners.extend([index] * len(found))
+        vectors = self._run(model, pieces, role)
+        if len(pieces) == len(texts):
+            return vectors
+        # The share of a piece is its tokens without prompt and special tokens: those stand in every piece.
+        weights = np.array([max(len(piece) - entry.overhead, 0) for piece in pieces], dtype=np.float64)
+        return _weighted_means(vectors, np.array(owners), weights, len(texts))
+
+    def _pieces(self, entry: TextInput, text: str, index: int, tokens: int) -> list[Tokens]:
+        """Cut one text into pieces that fit, or refuse it."""
+        limit = entry.limit or 0
+        message = f"text {index} has {tokens} tokens, prompt and special tokens included; the model takes {limit}"
+        if self._settings["too_long"] == "error":
+            raise TextTooLongError(f"{message}. Split it, or use too_long='split'. It begins {text[:60]!r}")
+        if entry.overhead >= limit:
+            raise TextTooLongError(f"{message}, and prompt and special tokens alone take {entry.overhead}")
+        if not self._warned:
+            self._warned = True
+            _LOGGER.warning(
+                "%s. It is encoded in parts and their mean is taken; this is said once per encoder", message
+            )
+        done: list[Tokens] = []
+        todo = [text]
+        while todo:
+            part = todo.pop()
+            (ids,) = entry.tokens([part])
+            if len(ids) <= limit:
+                done.append(ids)
+                continue
+            # Cut inside a word, a part may take a few more tokens than the whole text gave it: then it is cut again.
+            offsets = own_tokens(entry, part)[0]
+            ranges = parts(part, offsets, limit - entry.overhead)
+            if len(ranges) == 1:
+                raise TextTooLongError(f"{message}, and {part[:20]!r} in it cannot be cut")
+            todo.extend(part[start:end] for start, end in reversed(ranges))
+        return done
+
+    def _run(self, model: LocalModel, pieces: list[Tokens], role: Role) -> Vectors:
+        """Run the model over pieces in batches of similar length."""
+        bar = None
+        if self._settings["progress"]:
+            bar = require("tqdm", "local").tqdm(total=len(pieces), desc="encode", unit="text")
+        vectors = np.empty((len(pieces), model.width), dtype=np.float32)
+        try:
+            for batch in batches([len(piece) for piece in pieces], self._settings["batch_tokens"]):
+                vectors[batch] = model.vectors([pieces[index] for index in batch], role)
+                if bar is not None:
+                    bar.update(len(batch))
+        finally:
+            if bar is not None:
+                bar.close()
+        return vectors
+
+
+def finish(vectors: Vectors, dimensions: int, *, normalize: bool) -> Vectors:
+    """Truncate, then normalise. A vector of zeros stays one; `validated` refuses it."""
+    kept = vectors[:, :dimensions]
+    if not normalize:
+        return np.ascontiguousarray(kept)
+    lengths = np.linalg.norm(kept.astype(np.float64), axis=1, keepdims=True)
+    finished: Vectors = (kept / np.where(lengths == 0, 1, lengths)).astype(np.float32)
+    return finished
+
+
+def _weighted_means(vectors: Vectors, owners: NDArray[np.int64], weights: NDArray[np.float64], count: int) -> Vectors:
+    """Average the pieces of each owner. A single piece stays as it is, to the bit."""
+    means = np.zeros((count, vectors.shape[1]), dtype=np.float64)
+    totals = np.zeros(count)
+    single = np.bincount(owners, minlength=count) == 1
+    shares = np.where(single[owners], 1.0, weights)
+    np.add.at(means, owners, vectors * shares[:, None])
+    np.add.at(totals, owners, shares)
+    averaged: Vectors = (means / totals[:, None]).astype(np.float32)
+    return averaged
