@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from rag_embeddings.text import Chunk, Document
 
+DEFAULT_MAX_TOKENS = 256
+"""Budget of a chunk where the caller names none."""
+DEFAULT_TOKENIZER = "cl100k_base"
+"""What counts tokens where the caller names nothing: a tiktoken encoding."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cut:
