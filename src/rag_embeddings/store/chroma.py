@@ -1,0 +1,222 @@
+"""Vectors in a Chroma directory.
+
+What Chroma does by itself is switched off or made good here. It gets our vectors only, never an embedding function, and
+what its files say about one is not read. Telemetry is off. Its upsert merges metadata (keys that are gone survive), so
+those keys are set to None. It accepts vectors of zeros and then finds them nowhere, so they are refused. One call takes
+5,461 records, so calls are cut into slices.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import nullcontext
+from threading import RLock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rag_embeddings.errors import IndexNotFoundError, StoreError, require
+from rag_embeddings.store.base import Hit, Record
+from rag_embeddings.store.records import checked_query, prepared
+from rag_embeddings.text import without_surrogates
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from rag_embeddings.encode.base import Vectors
+    from rag_embeddings.encode.profile import Similarity
+
+_SPACES = {"cosine": "cosine", "dot": "ip", "euclidean": "l2"}
+# Chroma's default of 100 for both misses about one of a hundred nearest neighbours at 100,000 vectors; a wider beam
+# costs a few milliseconds a query and makes a record find itself.
+_EF_SEARCH = 400
+_EF_CONSTRUCTION = 200
+_PAGE = 1_000
+
+
+class ChromaStore:
+    """A collection of a Chroma directory. Thread-safe in one process. Obeys `rag_embeddings.store.base.Store`.
+
+    One process may write to a directory at a time; `rag_embeddings.store.directory.IndexDirectory` sees to that.
+
+    Args:
+        path: The Chroma directory; made if absent.
+        collection: Name of the collection, 3 to 512 of ``a-zA-Z0-9._-``.
+        similarity: How vectors are compared; must agree with an existing collection.
+        create: Whether to make the collection if it is absent.
+        stamp: Metadata of a new collection, texts and numbers.
+        guard: Entered around every write and around the first read.
+
+    Raises:
+        MissingExtraError: If chromadb is not installed.
+        IndexNotFoundError: If the collection is absent and ``create`` is False.
+        StoreError: If the collection compares its vectors in another way.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        collection: str,
+        *,
+        similarity: Similarity = "cosine",
+        create: bool = True,
+        stamp: Mapping[str, str | int] | None = None,
+        guard: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
+        chromadb = require("chromadb", "chroma")
+        self.similarity = similarity
+        self._guard = guard
+        self._lock = RLock()
+        self._client = chromadb.PersistentClient(
+            str(path), settings=chromadb.config.Settings(anonymized_telemetry=False)
+        )
+        self._closed = False
+        try:
+            self._collection = self._opened(chromadb, collection, create=create, stamp=stamp)
+        except BaseException:
+            self.close()
+            raise
+        self._slice: int = self._client.get_max_batch_size()
+        self._width = self._stored_width()
+
+    def _opened(self, chromadb: Any, name: str, *, create: bool, stamp: Mapping[str, str | int] | None) -> Any:
+        space = _SPACES[self.similarity]
+        try:
+            collection = self._client.get_collection(name, embedding_function=None)
+        except chromadb.errors.NotFoundError:
+            if not create:
+                raise IndexNotFoundError(f"there is no collection {name!r} in this Chroma directory") from None
+            hnsw = {"space": space, "ef_search": _EF_SEARCH, "ef_construction": _EF_CONSTRUCTION}
+            return self._client.create_collection(
+                name, embedding_function=None, configuration={"hnsw": hnsw}, metadata=dict(stamp) if stamp else None
+            )
+        found = (collection.configuration_json.get("hnsw") or {}).get("space")
+        if found != space:
+            raise StoreError(f"collection {name!r} compares vectors by {found!r}, {space!r} was asked for")
+        return collection
+
+    @property
+    def stamp(self) -> dict[str, Any]:
+        """The metadata the collection was made with."""
+        return dict(self._open().metadata or {})
+
+    def upsert(self, records: Sequence[Record]) -> None:
+        """Write records, replacing those whose id exists, metadata and all.
+
+        Raises:
+            StoreError: On a vector of another width or an impossible id, with nothing written.
+            VectorError: On NaN, infinity or a vector of zeros, with nothing written.
+        """
+        with self._lock:
+            collection = self._open()
+            ready = prepared(records, self._width)
+            for start in range(0, len(ready), self._slice):
+                part = ready[start : start + self._slice]
+                ids = [record.id for record in part]
+                with self._guard():
+                    found = collection.get(ids=ids, include=["metadatas"])
+                    before = dict(zip(found["ids"], found["metadatas"], strict=True))
+                    collection.upsert(
+                        ids=ids,
+                        embeddings=np.stack([record.vector for record in part]),
+                        documents=[record.text for record in part],
+                        metadatas=[_replacing(record.metadata, before.get(record.id)) for record in part],
+                    )
+                self._width = len(part[0].vector)
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Remove records. Ids that do not exist are ignored."""
+        with self._lock:
+            collection = self._open()
+            wanted = _possible(ids)
+            for start in range(0, len(wanted), self._slice):
+                with self._guard():
+                    collection.delete(ids=wanted[start : start + self._slice])
+
+    def search(self, vector: Vectors, k: int) -> list[Hit]:
+        """Return the k most similar records, best first (fewer if the store holds fewer).
+
+        Raises:
+            ValueError: If ``k`` is below 1.
+            StoreError: If the vector has another width.
+        """
+        collection = self._open()
+        query = checked_query(vector, k, self._width)
+        if not collection.count():
+            return []
+        found = collection.query(query_embeddings=query[np.newaxis], n_results=k, include=["distances"])
+        hits = [
+            Hit(identity, self._score(distance))
+            for identity, distance in zip(found["ids"][0], found["distances"][0], strict=True)
+        ]
+        return sorted(hits, key=lambda hit: (-hit.score, hit.id))
+
+    def _score(self, distance: float) -> float:
+        if self.similarity == "euclidean":
+            return -math.sqrt(max(distance, 0.0))
+        if self.similarity == "dot":
+            return 1.0 - distance
+        return min(1.0, max(-1.0, 1.0 - distance))
+
+    def get(self, ids: Sequence[str]) -> list[Record]:
+        """Return the records that exist, in the order of ``ids``."""
+        collection = self._open()
+        wanted = _possible(ids)
+        records: dict[str, Record] = {}
+        for start in range(0, len(wanted), self._slice):
+            part = wanted[start : start + self._slice]
+            found = collection.get(ids=part, include=["embeddings", "documents", "metadatas"])
+            rows = zip(found["ids"], found["embeddings"], found["documents"], found["metadatas"], strict=True)
+            for identity, vector, text, metadata in rows:
+                row = np.asarray(vector, dtype=np.float32)
+                records[identity] = Record(identity, row, text or "", dict(metadata or {}))
+        return [records[identity] for identity in ids if identity in records]
+
+    def contains(self, ids: Sequence[str]) -> set[str]:
+        """Return those of ``ids`` that exist."""
+        collection = self._open()
+        wanted = _possible(ids)
+        found: set[str] = set()
+        for start in range(0, len(wanted), self._slice):
+            found.update(collection.get(ids=wanted[start : start + self._slice], include=[])["ids"])
+        return found
+
+    def ids(self) -> Iterator[str]:
+        """Yield every id, in no particular order, a page at a time."""
+        collection = self._open()
+        offset = 0
+        while page := collection.get(limit=_PAGE, offset=offset, include=[])["ids"]:
+            yield from page
+            offset += len(page)
+
+    def __len__(self) -> int:
+        return int(self._open().count())
+
+    def close(self) -> None:
+        """Release files and memory. A closed store raises StoreError on use."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._client.close()
+
+    def _open(self) -> Any:
+        if self._closed:
+            raise StoreError("this store is closed")
+        return self._collection
+
+    def _stored_width(self) -> int | None:
+        with self._guard():
+            found = self._collection.get(limit=1, include=["embeddings"])["embeddings"]
+        return None if found is None or not len(found) else len(found[0])
+
+
+def _possible(ids: Sequence[str]) -> list[str]:
+    """Drop ids that no record can have, and repetitions; Chroma raises on both."""
+    return [identity for identity in dict.fromkeys(ids) if identity and without_surrogates(identity) == identity]
+
+
+def _replacing(metadata: Mapping[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    gone = dict.fromkeys(set(before or ()) - set(metadata))
+    return {**metadata, **gone} or None

@@ -1,0 +1,378 @@
+"""The ledger: whole documents, their spans, and which version of each is live.
+
+Values are bound, never pasted into SQL, and texts that may hold anything (ids, texts, contexts) are stored as UTF-8
+bytes with lone surrogates passed through.
+
+A version of a document is ``pending`` while its vectors are being written, ``live`` from the one transaction that ends
+that, and ``dead`` until its vectors are gone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rag_embeddings.store.database import Database
+from rag_embeddings.text import Block, Chunk, Document, Span, canonical_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+_BOUND = 500  # values bound in one statement
+_DOCUMENTS = 32  # documents kept in memory for reading
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A unit of search inside one chunk.
+
+    Attributes:
+        id: Identity, derived from document, text and span; chunks that overlap share it.
+        span: Where it stands in the document.
+    """
+
+    id: str
+    span: Span
+
+
+@dataclass(frozen=True)
+class Version:
+    """A document as it is to be indexed.
+
+    Attributes:
+        document: The document.
+        name: Changes with the text, the metadata, the blocks and the pipeline.
+        chunks: What the splitter returned.
+        sentences: For each chunk its sentences, in order.
+    """
+
+    document: Document
+    name: str
+    chunks: Sequence[Chunk]
+    sentences: Sequence[Sequence[Sentence]]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a live chunk is to be found: the number of its version, and its ordinal there."""
+
+    version: int
+    ordinal: int
+
+
+class Ledger(Database):
+    """See the module. Thread-safe; a ledger must not be carried across a fork.
+
+    Args:
+        path: The SQLite file, made if absent; None keeps everything in memory.
+
+    Raises:
+        StoreError: If the file is not a ledger or was written by a newer version.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        super().__init__(path)
+        self._documents: OrderedDict[int, Document] = OrderedDict()
+
+    # --- writing versions ----------------------------------------------------------------------------------------
+
+    def begin(self, versions: Sequence[Version]) -> list[int]:
+        """Write versions down as pending, or find those that were pending already.
+
+        Pending versions of the same documents under other names are dead from now on.
+
+        Args:
+            versions: At most one per document.
+
+        Returns:
+            The number of each version.
+        """
+        numbers = []
+        with self.writing():
+            for version in versions:
+                document = _bytes(version.document.id)
+                row = self._db.execute(
+                    "SELECT number FROM versions WHERE document = ? AND state = 'pending' AND version = ?",
+                    (document, version.name),
+                ).fetchone()
+                number = row[0] if row else self._insert(version)
+                self._db.execute(
+                    "UPDATE versions SET state = 'dead' WHERE document = ? AND state = 'pending' AND number <> ?",
+                    (document, number),
+                )
+                numbers.append(number)
+        return numbers
+
+    def _insert(self, version: Version) -> int:
+        document = version.document
+        blocks = [[block.span.start, block.span.end, block.kind, block.level, block.page] for block in document.blocks]
+        cursor = self._db.execute(
+            "INSERT INTO versions (document, version, state, text, metadata, blocks) VALUES (?, ?, 'pending', ?, ?, ?)",
+            (
+                _bytes(document.id),
+                version.name,
+                _bytes(document.text),
+                canonical_json(document.metadata),
+                canonical_json(blocks),
+            ),
+        )
+        number = int(cursor.lastrowid or 0)
+        self._db.executemany(
+            "INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                (
+                    number,
+                    ordinal,
+                    chunk.id,
+                    canonical_json([[span.start, span.end] for span in chunk.spans]),
+                    canonical_json(chunk.headings),
+                    _bytes(chunk.context),
+                    canonical_json(chunk.metadata),
+                )
+                for ordinal, chunk in enumerate(version.chunks)
+            ),
+        )
+        self._db.executemany(
+            "INSERT INTO sentences VALUES (?, ?, ?, ?, ?)",
+            (
+                (number, ordinal, sentence.span.start, sentence.span.end, sentence.id)
+                for ordinal, sentences in enumerate(version.sentences)
+                for sentence in sentences
+            ),
+        )
+        return number
+
+    def commit(self, numbers: Sequence[int]) -> None:
+        """Make versions live and what was live before them dead: the moment the new versions exist."""
+        with self.writing():
+            for number in numbers:
+                self._db.execute(
+                    "UPDATE versions SET state = 'dead' WHERE state = 'live' AND number <> ?"
+                    " AND document = (SELECT document FROM versions WHERE number = ?)",
+                    (number, number),
+                )
+                self._db.execute("UPDATE versions SET state = 'live' WHERE number = ?", (number,))
+            self.advance()
+
+    def kill(self, ids: Sequence[str]) -> list[str]:
+        """Make every version of some documents dead.
+
+        Returns:
+            Those of ``ids`` that had a live version.
+        """
+        killed = []
+        with self.writing():
+            for identity in dict.fromkeys(ids):
+                document = _bytes(identity)
+                live = self._db.execute(
+                    "SELECT 1 FROM versions WHERE document = ? AND state = 'live'", (document,)
+                ).fetchone()
+                self._db.execute("UPDATE versions SET state = 'dead' WHERE document = ?", (document,))
+                if live:
+                    killed.append(identity)
+            if killed:
+                self.advance()
+        return killed
+
+    def kill_pending(self, ids: Sequence[str]) -> None:
+        """Make the pending versions of some documents dead."""
+        with self.writing():
+            self._db.executemany(
+                "UPDATE versions SET state = 'dead' WHERE document = ? AND state = 'pending'",
+                ((_bytes(identity),) for identity in ids),
+            )
+
+    def dead(self) -> list[int]:
+        """Return the numbers of the versions whose vectors are still to be deleted."""
+        with self.reading():
+            return [row[0] for row in self._db.execute("SELECT number FROM versions WHERE state = 'dead'")]
+
+    def orphans(self, number: int) -> tuple[list[str], list[str]]:
+        """Return the ids of sentences and of chunks that only dead versions have, this one among them."""
+        sql = (
+            "SELECT DISTINCT id FROM {0} WHERE version = ? AND id NOT IN (SELECT other.id FROM {0} other"
+            " JOIN versions ON versions.number = other.version WHERE versions.state <> 'dead'"
+            " AND versions.document = (SELECT document FROM versions WHERE number = ?))"
+        )
+        with self.reading():
+            sentences, chunks = (
+                [row[0] for row in self._db.execute(sql.format(table), (number, number))]
+                for table in ("sentences", "chunks")
+            )
+        return sentences, chunks
+
+    def forget(self, numbers: Sequence[int]) -> None:
+        """Remove dead versions whose vectors are gone, and tell readers."""
+        with self.writing():
+            for number in numbers:
+                self._db.execute("DELETE FROM sentences WHERE version = ?", (number,))
+                self._db.execute("DELETE FROM chunks WHERE version = ?", (number,))
+                self._db.execute("DELETE FROM versions WHERE number = ?", (number,))
+            self.advance()
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    def states(self, ids: Sequence[str]) -> dict[str, tuple[str | None, bool]]:
+        """Return for each document that is known the name of its live version, and whether it has a pending one."""
+        found: dict[str, tuple[str | None, bool]] = {}
+        with self.reading():
+            for part in _parts(ids):
+                rows = self._db.execute(
+                    f"SELECT document, version, state FROM versions WHERE document IN ({_marks(part)})",  # noqa: S608
+                    [_bytes(identity) for identity in part],
+                )
+                for document, name, state in rows:
+                    live, pending = found.get(_text(document), (None, False))
+                    live, pending = (name, pending) if state == "live" else (live, pending or state == "pending")
+                    found[_text(document)] = (live, pending)
+        return found
+
+    def document_ids(self, *, pending: bool = False) -> list[str]:
+        """Return the ids of the live documents, oldest first; with ``pending`` those of unfinished ones too."""
+        states = "('live', 'pending')" if pending else "('live')"
+        with self.reading():
+            rows = self._db.execute(f"SELECT document FROM versions WHERE state IN {states} ORDER BY number")  # noqa: S608
+            return list(dict.fromkeys(_text(row[0]) for row in rows))
+
+    def counts(self) -> dict[str, int]:
+        """Return how many ``documents``, ``chunks`` and ``sentences`` (one per chunk it stands in) are live."""
+        join = "JOIN versions ON versions.number = {0}.version AND versions.state = 'live'"
+        with self.reading():
+            count = {"documents": "SELECT count(*) FROM versions WHERE state = 'live'"}
+            count |= {table: f"SELECT count(*) FROM {table} " + join.format(table) for table in ("chunks", "sentences")}  # noqa: S608
+            return {name: int(self._db.execute(sql).fetchone()[0]) for name, sql in count.items()}
+
+    def live_documents(self, ids: Sequence[str]) -> list[Document]:
+        """Return live documents as they were written, in the order of ``ids``; unknown ones are skipped."""
+        found = []
+        with self.reading():
+            for identity in ids:
+                row = self._db.execute(
+                    "SELECT number FROM versions WHERE document = ? AND state = 'live'", (_bytes(identity),)
+                ).fetchone()
+                if row:
+                    found.append(self.document(row[0]))
+        return found
+
+    def document(self, number: int) -> Document:
+        """Return the document of a version. Recently read ones are kept in memory; a number never changes meaning."""
+        with self.reading():
+            if number not in self._documents:
+                document, text, metadata, blocks = self._db.execute(
+                    "SELECT document, text, metadata, blocks FROM versions WHERE number = ?", (number,)
+                ).fetchone()
+                layout = tuple(
+                    Block(Span(start, end), kind, level, page) for start, end, kind, level, page in json.loads(blocks)
+                )
+                self._documents[number] = Document(_text(text), _text(document), json.loads(metadata), layout)
+                if len(self._documents) > _DOCUMENTS:
+                    self._documents.popitem(last=False)
+            self._documents.move_to_end(number)
+            return self._documents[number]
+
+    def siblings(self, number: int) -> dict[str, set[tuple[str, str]]]:
+        """Return what the other versions of the same document say about the units they have.
+
+        Returns:
+            For each id of a sentence or chunk, the (context, document metadata as JSON) it may have been stored with.
+        """
+        sql = (
+            "SELECT {0}.id, chunks.context, versions.metadata FROM versions JOIN chunks"
+            " ON chunks.version = versions.number {1}"
+            " WHERE versions.number <> ? AND versions.document = (SELECT document FROM versions WHERE number = ?)"
+        )
+        join = "JOIN sentences ON sentences.version = chunks.version AND sentences.chunk = chunks.ordinal"
+        found: dict[str, set[tuple[str, str]]] = {}
+        with self.reading():
+            for statement in (sql.format("chunks", ""), sql.format("sentences", join)):
+                for identity, context, metadata in self._db.execute(statement, (number, number)):
+                    found.setdefault(identity, set()).add((_text(context), metadata))
+        return found
+
+    def live_sentences(self, ids: Sequence[str]) -> dict[str, list[tuple[Place, Span]]]:
+        """Return for each sentence that is live the chunks it stands in, and its span."""
+        sql = (
+            'SELECT sentences.id, sentences.version, sentences.chunk, sentences.start, sentences."end" FROM sentences'
+            " JOIN versions ON versions.number = sentences.version AND versions.state = 'live'"
+            " WHERE sentences.id IN ({0}) ORDER BY sentences.version, sentences.chunk"
+        )
+        found: dict[str, list[tuple[Place, Span]]] = {}
+        with self.reading():
+            for part in _parts(ids):
+                for identity, version, chunk, start, end in self._db.execute(sql.format(_marks(part)), part):
+                    found.setdefault(identity, []).append((Place(version, chunk), Span(start, end)))
+        return found
+
+    def live_chunks(self, ids: Sequence[str]) -> dict[str, Place]:
+        """Return where each chunk that is live stands."""
+        sql = (
+            "SELECT chunks.id, chunks.version, chunks.ordinal FROM chunks"
+            " JOIN versions ON versions.number = chunks.version AND versions.state = 'live' WHERE chunks.id IN ({0})"
+        )
+        with self.reading():
+            return {
+                identity: Place(version, ordinal)
+                for part in _parts(ids)
+                for identity, version, ordinal in self._db.execute(sql.format(_marks(part)), part)
+            }
+
+    def chunk(self, place: Place) -> Chunk:
+        """Return a chunk with its document."""
+        with self.reading():
+            spans, headings, context, metadata = self._db.execute(
+                "SELECT spans, headings, context, metadata FROM chunks WHERE version = ? AND ordinal = ?",
+                (place.version, place.ordinal),
+            ).fetchone()
+            return Chunk(
+                self.document(place.version),
+                tuple(Span(start, end) for start, end in json.loads(spans)),
+                tuple(json.loads(headings)),
+                _text(context),
+                json.loads(metadata),
+            )
+
+    def chunk_id(self, place: Place) -> str:
+        """Return the id of a chunk without reading its document."""
+        with self.reading():
+            row = self._db.execute(
+                "SELECT id FROM chunks WHERE version = ? AND ordinal = ?", (place.version, place.ordinal)
+            ).fetchone()
+        return str(row[0])
+
+    def sentences(self, place: Place) -> list[Sentence]:
+        """Return the sentences of a chunk, in order."""
+        with self.reading():
+            rows = self._db.execute(
+                'SELECT id, start, "end" FROM sentences WHERE version = ? AND chunk = ? ORDER BY start',
+                (place.version, place.ordinal),
+            )
+            return [Sentence(identity, Span(start, end)) for identity, start, end in rows]
+
+    def unit_ids(self) -> tuple[set[str], set[str]]:
+        """Return the ids of all live sentences and chunks, for checks."""
+        sql = "SELECT DISTINCT {0}.id FROM {0} JOIN versions ON number = {0}.version AND state = 'live'"
+        with self.reading():
+            sentences, chunks = (
+                {row[0] for row in self._db.execute(sql.format(table))} for table in ("sentences", "chunks")
+            )
+        return sentences, chunks
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogatepass")
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ",".join("?" * len(values))
+
+
+def _parts(values: Sequence[str]) -> Iterator[list[str]]:
+    for start in range(0, len(values), _BOUND):
+        yield list(values[start : start + _BOUND])

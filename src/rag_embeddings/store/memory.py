@@ -1,0 +1,112 @@
+"""The exact store in memory: small indexes, tests, and the reference for every other store."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from threading import RLock
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rag_embeddings.errors import StoreError
+from rag_embeddings.store.base import Hit, Record
+from rag_embeddings.store.records import checked_query, prepared, similarities
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rag_embeddings.encode.base import Vectors
+    from rag_embeddings.encode.profile import Similarity
+
+
+class MemoryStore:
+    """Vectors in memory, searched exactly. Thread-safe. Obeys `rag_embeddings.store.base.Store`.
+
+    Args:
+        similarity: How vectors are compared.
+    """
+
+    def __init__(self, similarity: Similarity = "cosine") -> None:
+        self.similarity = similarity
+        self._records: dict[str, Record] = {}
+        self._matrix: Vectors | None = None
+        self._lock = RLock()
+        self._closed = False
+
+    def upsert(self, records: Sequence[Record]) -> None:
+        """Write records, replacing those whose id exists, metadata and all.
+
+        Raises:
+            StoreError: On a vector of another width or an impossible id, with nothing written.
+            VectorError: On NaN, infinity or a vector of zeros, with nothing written.
+        """
+        with self._open():
+            ready = prepared(records, self._dimensions())
+            self._records.update((record.id, record) for record in ready)
+            self._matrix = None
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Remove records. Ids that do not exist are ignored."""
+        with self._open():
+            for identity in ids:
+                self._records.pop(identity, None)
+            self._matrix = None
+
+    def search(self, vector: Vectors, k: int) -> list[Hit]:
+        """Return the k most similar records, best first, equal ones in the order of their ids.
+
+        Raises:
+            ValueError: If ``k`` is below 1.
+            StoreError: If the vector has another width.
+        """
+        with self._open():
+            query = checked_query(vector, k, self._dimensions())
+            if not self._records:
+                return []
+            if self._matrix is None:
+                self._matrix = np.stack([record.vector for record in self._records.values()])
+            scores = similarities(self._matrix, query, self.similarity)
+            ids = list(self._records)
+        if k < len(ids):
+            # Everything as good as the k-th, so that ties are broken by id and not by chance.
+            candidates = np.flatnonzero(scores >= np.partition(scores, -k)[-k])
+        else:
+            candidates = np.arange(len(ids))
+        best = sorted(candidates.tolist(), key=lambda row: (-scores[row], ids[row]))[:k]
+        return [Hit(ids[row], float(scores[row])) for row in best]
+
+    def get(self, ids: Sequence[str]) -> list[Record]:
+        """Return the records that exist, in the order of ``ids``."""
+        with self._open():
+            return [self._records[identity] for identity in ids if identity in self._records]
+
+    def contains(self, ids: Sequence[str]) -> set[str]:
+        """Return those of ``ids`` that exist."""
+        with self._open():
+            return {identity for identity in ids if identity in self._records}
+
+    def ids(self) -> Iterator[str]:
+        """Yield every id, in no particular order."""
+        with self._open():
+            return iter(list(self._records))
+
+    def __len__(self) -> int:
+        with self._open():
+            return len(self._records)
+
+    def close(self) -> None:
+        """Forget everything. A closed store raises StoreError on use."""
+        with self._lock:
+            self._closed = True
+            self._records = {}
+            self._matrix = None
+
+    def _dimensions(self) -> int | None:
+        return next((len(record.vector) for record in self._records.values()), None)
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        with self._lock:
+            if self._closed:
+                raise StoreError("this store is closed")
+            yield

@@ -1,0 +1,258 @@
+"""What all handles on one index directory share in a process: ledger, stores, the writer's lock."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Condition, RLock
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from rag_embeddings.encode.profile import Profile
+from rag_embeddings.errors import IndexNotFoundError, SpaceMismatchError, StoreError, StoreLockedError
+from rag_embeddings.store.database import SCHEMA
+from rag_embeddings.store.ledger import Ledger
+from rag_embeddings.store.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from rag_embeddings.store.base import Store
+
+_LEDGER, _LOCK, _GATE = "ledger.sqlite3", "lock", "chroma.lock"
+_LOCK_SECONDS = 0.25  # a second writer hears quickly that it is one
+_GATE_SECONDS = 60.0  # Chroma's files are written for well under a second at a time
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The vector stores as one read or write sees them.
+
+    Attributes:
+        sentences: Vectors of sentences.
+        chunks: Vectors of chunks.
+        generation: The ledger's generation that the stores are at least as new as.
+    """
+
+    sentences: Store
+    chunks: Store
+    generation: int
+
+
+class SharedIndex:
+    """See the module and `rag_embeddings.store.directory.IndexDirectory`.
+
+    Args:
+        path: The directory, made if absent; None for memory.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.pid = os.getpid()
+        self.handles = 0
+        if path is not None:
+            path.mkdir(parents=True, exist_ok=True)
+        self.ledger = Ledger(None if path is None else path / _LEDGER)
+        self._stores: tuple[Store, Store] | None = None
+        self._opened_at = -1  # generation of the ledger before the stores were opened
+        self._lock: FileLock | None = None
+        self._gate = None if path is None else FileLock(path / _GATE, timeout=_GATE_SECONDS, poll_interval=0.005)
+        self._is_writer = False
+        self._turn = RLock()  # threads that write take turns
+        self._condition = Condition()
+        self._users = 0  # reads in progress
+        self._changing = False
+
+    @staticmethod
+    def exists(path: Path) -> bool:
+        """Whether there is an index in a directory."""
+        return (path / _LEDGER).is_file()
+
+    @property
+    def profile(self) -> Profile | None:
+        """Profile stamped on the index."""
+        values = self.ledger.meta("profile")
+        return None if values is None else Profile.from_dict(values)
+
+    @contextmanager
+    def reading(self, profile: Profile | None) -> Iterator[View | None]:
+        """See `rag_embeddings.store.directory.IndexDirectory.reading`."""
+        if profile is not None:
+            self._check(profile)
+        with self._condition:
+            self._condition.wait_for(lambda: not self._changing)
+            generation = self.ledger.generation
+            if not self._is_writer and (self._stores is None or self._opened_at != generation):
+                self._change(self._open_for_reading)
+                generation = self._opened_at
+            self._users += 1
+            stores = self._stores
+        try:
+            yield None if stores is None else View(*stores, generation)
+        finally:
+            with self._condition:
+                self._users -= 1
+                self._condition.notify_all()
+
+    @contextmanager
+    def writing(self, profile: Profile) -> Iterator[View]:
+        """See `rag_embeddings.store.directory.IndexDirectory.writing`."""
+        with self._turn:
+            self._check(profile)
+            if not self._is_writer:
+                self._become_writer(profile)
+            if self._stores is None:
+                raise StoreError("this index is closed")
+            yield View(*self._stores, self.ledger.generation)
+
+    def close(self) -> None:
+        """Close the stores, then the ledger, then give the lock back."""
+        with self._turn, self._condition:
+            self._change(self._close_stores)
+            if self._is_writer:
+                self.ledger.remember("writer", None)
+            self._is_writer = False
+            self.ledger.close()
+            if self._lock is not None:
+                self._lock.release()
+                self._lock = None
+
+    def _become_writer(self, profile: Profile) -> None:
+        lock = self._locked()
+        try:
+            self._check(profile)  # another writer may have stamped the index before we had the lock
+            with self.ledger.writing():
+                self.ledger.remember("writer", os.getpid())
+                if self.ledger.meta("profile") is None:
+                    self.ledger.remember("profile", profile.to_dict())
+                    self.ledger.remember("space", profile.space)
+            with self._condition:
+                self._condition.wait_for(lambda: not self._changing)
+                self._change(self._open_for_writing)
+                self._is_writer = True
+        except BaseException:
+            if lock is not None:
+                lock.release()
+            raise
+        self._lock = lock
+
+    def _locked(self) -> FileLock | None:
+        if self.path is None:
+            return None
+        lock = FileLock(self.path / _LOCK, thread_local=False)
+        try:
+            lock.acquire(timeout=_LOCK_SECONDS)
+        except Timeout:
+            pid = self.ledger.meta("writer")
+            who = f"process {pid}" if pid else "another process"
+            raise StoreLockedError(
+                f"{who} is writing to the index in {str(self.path)!r}; wait until it has closed the index"
+            ) from None
+        return lock
+
+    def _check(self, profile: Profile) -> None:
+        space = self.ledger.meta("space")
+        if space is None or space == profile.space:
+            return
+        stored = Profile.from_dict(self.ledger.meta("profile")).identity()
+        given = profile.identity()
+        fields = sorted(name for name in stored | given if stored.get(name) != given.get(name))
+        differences = "; ".join(f"{name}: {stored.get(name)!r} there, {given.get(name)!r} here" for name in fields)
+        where = "in memory" if self.path is None else f"in {str(self.path)!r}"
+        raise SpaceMismatchError(
+            f"the index {where} holds vectors of another space ({differences or 'an older kind of profile'}). "
+            "Use the same model and prompts, or index into another directory"
+        )
+
+    def _change(self, change: Callable[[], None]) -> None:
+        """Change the stores while nobody uses them; the condition is held."""
+        self._changing = True
+        try:
+            self._condition.wait_for(lambda: self._users == 0)
+            change()
+        finally:
+            self._changing = False
+            self._condition.notify_all()
+
+    def _close_stores(self) -> None:
+        stores, self._stores = self._stores, None
+        for store in stores or ():
+            store.close()
+
+    def _open_for_reading(self) -> None:
+        if self.path is None:
+            self._opened_at = self.ledger.generation
+            return
+        # Both collections share one Chroma system per path: it is let go only when both are closed.
+        self._close_stores()
+        self._opened_at = self.ledger.generation
+        if self.ledger.meta("profile") is None:
+            return
+        try:
+            self._stores = self._chroma(create=False)
+        except IndexNotFoundError:
+            if self.ledger.counts()["chunks"]:
+                raise StoreError(
+                    f"the vectors of the index in {str(self.path)!r} are gone; delete the directory and index again"
+                ) from None
+
+    def _open_for_writing(self) -> None:
+        profile = self.profile
+        if profile is None:
+            raise StoreError("the index has no profile")
+        if self.path is None:
+            self._stores = (MemoryStore(profile.similarity), MemoryStore(profile.similarity))
+            return
+        self._close_stores()
+        self._stores = self._chroma(create=True)
+
+    def _chroma(self, *, create: bool) -> tuple[Store, Store]:
+        if self.path is None:
+            raise StoreError("an index in memory has no Chroma directory")
+        from rag_embeddings.store.chroma import ChromaStore  # noqa: PLC0415 - chromadb takes a second to import
+
+        profile, space = self.profile, self.ledger.meta("space")
+        if profile is None:
+            raise StoreError("the index has no profile")
+        opened: list[ChromaStore] = []
+        with self._guarded():
+            try:
+                for name in ("sentences", "chunks"):
+                    store = ChromaStore(
+                        self.path / "chroma",
+                        name,
+                        similarity=profile.similarity,
+                        create=create,
+                        stamp={"space": space, "schema": SCHEMA},
+                        guard=self._guarded,
+                    )
+                    opened.append(store)
+                    if store.stamp.get("space") != space:
+                        raise SpaceMismatchError(
+                            f"ledger and vectors in {str(self.path)!r} belong to different indexes; index again"
+                        )
+            except BaseException:
+                for store in opened:
+                    store.close()
+                raise
+        return opened[0], opened[1]
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Keep other processes from opening or writing Chroma's files; may be nested."""
+        if self._gate is None:
+            yield
+            return
+        try:
+            self._gate.acquire()
+        except Timeout:
+            raise StoreError(
+                f"another process kept {str(self._gate.lock_file)!r} locked for {_GATE_SECONDS:.0f} s; is it stopped?"
+            ) from None
+        try:
+            yield
+        finally:
+            self._gate.release()
