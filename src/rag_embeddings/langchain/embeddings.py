@@ -2,20 +2,16 @@
 
 import asyncio
 from collections.abc import Mapping
-from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal, Self
+from functools import cached_property
+from typing import Any, Literal, Self
 
 from langchain_core.embeddings import Embeddings
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, ConfigDict, Field
 
 from rag_embeddings.encode.base import Role
-
-if TYPE_CHECKING:
-    from rag_embeddings.encode.transformer import TransformerEncoder
+from rag_embeddings.encode.transformer import TransformerEncoder
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-
-_building = Lock()
 
 
 class InstructionEmbeddings(BaseModel, Embeddings):
@@ -74,30 +70,28 @@ class InstructionEmbeddings(BaseModel, Embeddings):
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Leave it off unless you have read that code."""
 
-    _encoder: "TransformerEncoder | None" = PrivateAttr(default=None)
+    def model_post_init(self, context: Any, /) -> None:
+        """Make the encoder now, so that threads and copies never make two and a wrong setting is refused at once."""
+        super().model_post_init(context)
+        _ = self.encoder
 
-    @property
-    def encoder(self) -> "TransformerEncoder":
-        """The encoder behind this object; made at the first use, and cheap until it encodes."""
-        from rag_embeddings.encode.transformer import TransformerEncoder  # noqa: PLC0415  # imports torch
-
-        with _building:
-            if self._encoder is None:
-                budget = {} if self.batch_tokens is None else {"batch_tokens": self.batch_tokens}
-                self._encoder = TransformerEncoder(
-                    self.model_name,
-                    device=self.device,
-                    revision=self.revision,
-                    query_prompt=self.query_prompt,
-                    document_prompt=self.document_prompt,
-                    normalize=self.normalize,
-                    dimensions=self.dimensions,
-                    too_long=self.too_long,
-                    trust_remote_code=self.trust_remote_code,
-                    progress=self.show_progress,
-                    **budget,
-                )
-            return self._encoder
+    @cached_property  # not a private attribute: those count in comparisons
+    def encoder(self) -> TransformerEncoder:
+        """The core's encoder, which splitters and indexes of this package use directly. Cheap until it encodes."""
+        budget = {} if self.batch_tokens is None else {"batch_tokens": self.batch_tokens}
+        return TransformerEncoder(
+            self.model_name,
+            device=self.device,
+            revision=self.revision,
+            query_prompt=self.query_prompt,
+            document_prompt=self.document_prompt,
+            normalize=self.normalize,
+            dimensions=self.dimensions,
+            too_long=self.too_long,
+            trust_remote_code=self.trust_remote_code,
+            progress=self.show_progress,
+            **budget,
+        )
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """Embed documents.
@@ -141,6 +135,3 @@ class InstructionEmbeddings(BaseModel, Embeddings):
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         return self.model_copy()
-
-    def __getstate__(self) -> dict[Any, Any]:
-        return {**super().__getstate__(), "__pydantic_private__": {"_encoder": None}}  # settings travel, weights do not

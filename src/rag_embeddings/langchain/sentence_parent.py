@@ -1,7 +1,6 @@
 """Sentence-level search that returns the passage, as a LangChain document index and retriever."""
 
 import asyncio
-import weakref
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from threading import RLock
@@ -28,14 +27,6 @@ from rag_embeddings.split.recursive import RecursiveSplitter
 from rag_embeddings.store.directory import IndexDirectory
 
 _opening = RLock()
-
-
-class _Opened:
-    """A handle that copies of one index share; it is released with the last of them."""
-
-    def __init__(self, directory: IndexDirectory) -> None:
-        self.directory = directory
-        self.close = weakref.finalize(self, directory.close)  # runs once, at the latest when the interpreter ends
 
 
 class SentenceParentIndex(DocumentIndex):
@@ -87,12 +78,12 @@ class SentenceParentIndex(DocumentIndex):
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
-    embeddings: Annotated[Embeddings | Encoder, SkipValidation]
+    embeddings: Annotated[Embeddings | Encoder, SkipValidation] = Field(frozen=True)
     """Any LangChain embeddings, or an encoder of `rag_embeddings`."""
-    directory: str | Path | IndexDirectory | None = None
+    directory: str | Path | IndexDirectory | None = Field(default=None, frozen=True)
     """Where the index lives, made at the first `upsert`. None: in memory, for as long as this object lives (the field
     then holds the open index). An open `IndexDirectory` is used as it is, and left open."""
-    splitter: Annotated[TextSplitter | Splitter | None, SkipValidation] = None
+    splitter: Annotated[TextSplitter | Splitter | None, SkipValidation] = Field(default=None, frozen=True)
     """How documents become passages: a splitter of `rag_embeddings`, LangChain's or the core's. None: a recursive
     splitter that counts with the embeddings' own tokenizer, or with tiktoken's ``"cl100k_base"`` if they have none."""
     k: int = Field(default=4, ge=1)
@@ -100,7 +91,8 @@ class SentenceParentIndex(DocumentIndex):
     score: Literal["best", "mean"] = "best"
     """What ranks a passage: its best sentence, or the mean of that and the passage itself."""
 
-    _opened: _Opened | None = PrivateAttr(default=None)
+    _opened: IndexDirectory | None = PrivateAttr(default=None)  # ours to close; closes itself when collected
+    _pipeline: Pipeline | None = PrivateAttr(default=None)
 
     @field_validator("embeddings")
     @classmethod
@@ -120,8 +112,8 @@ class SentenceParentIndex(DocumentIndex):
         """Open an index in memory at once, so that copies with other settings see the same documents."""
         super().model_post_init(context)
         if self.directory is None:
-            self._opened = _Opened(IndexDirectory.open(None))
-            self.directory = self._opened.directory
+            self._opened = IndexDirectory.open(None)
+            self.__dict__["directory"] = self._opened  # frozen for everybody else
 
     def upsert(self, items: Sequence[Document], /, **kwargs: Any) -> UpsertResponse:
         """Add documents, replacing those whose id is known; unchanged ones cost nothing.
@@ -198,10 +190,24 @@ class SentenceParentIndex(DocumentIndex):
         """
         _refuse("get", kwargs)
         try:
-            found = self._indexer(create=False).get(ids)
+            found = self._handle(create=False).ledger.live_documents(list(dict.fromkeys(ids)))
         except IndexNotFoundError:  # nothing was ever written, so no id exists
             return []
         return [from_core(document) for document in found]
+
+    def prune(self, keep: Iterable[str | None]) -> list[str]:
+        """Delete every document but some.
+
+        Args:
+            keep: Ids of the documents that stay.
+
+        Returns:
+            The ids that were deleted.
+        """
+        try:
+            return self._indexer(create=False).prune({id_ for id_ in keep if id_ is not None})
+        except IndexNotFoundError:  # nothing was ever written, so there is nothing to delete
+            return []
 
     async def aupsert(self, items: Sequence[Document], /, **kwargs: Any) -> UpsertResponse:
         """Add documents without blocking the event loop; see `upsert`."""
@@ -227,8 +233,7 @@ class SentenceParentIndex(DocumentIndex):
         with _opening:
             if self._opened is not None:
                 self._opened.close()
-                if self._opened.directory is not self.directory:
-                    self._opened = None
+                self._opened = None
 
     def __enter__(self) -> Self:
         return self
@@ -268,23 +273,29 @@ class SentenceParentIndex(DocumentIndex):
         return [from_match(match) for match in search.search(query, self.k if k is None else k)]
 
     def _indexer(self, *, create: bool) -> Indexer:
-        encoder = wrap(self.embeddings)
-        if self.splitter is None:
-            splitter = RecursiveSplitter(tokenizer=DEFAULT_ENCODING if encoder.tokenizer is None else encoder)
-        else:
-            splitter = core_splitter(self.splitter)
-        return Indexer(self._handle(create=create), Pipeline(encoder, splitter))
+        handle = self._handle(create=create)
+        if self._pipeline is None:
+            encoder = wrap(self.embeddings)
+            if self.splitter is None:
+                splitter = RecursiveSplitter(tokenizer=DEFAULT_ENCODING if encoder.tokenizer is None else encoder)
+            else:
+                splitter = core_splitter(self.splitter)
+            self._pipeline = Pipeline(encoder, splitter)
+        return Indexer(handle, self._pipeline)
 
     def _handle(self, *, create: bool) -> IndexDirectory:
         if isinstance(self.directory, IndexDirectory):
             return self.directory
         with _opening:
             if self._opened is None:
-                self._opened = _Opened(IndexDirectory.open(self.directory, create=create))
-            return self._opened.directory
+                self._opened = IndexDirectory.open(self.directory, create=create)
+            return self._opened
 
     def __getstate__(self) -> dict[Any, Any]:
-        return {**super().__getstate__(), "__pydantic_private__": {"_opened": None}}  # an open handle stays here
+        return {
+            **super().__getstate__(),
+            "__pydantic_private__": {"_opened": None, "_pipeline": None},
+        }  # an open handle stays here
 
 
 def _refuse(method: str, unknown: dict[str, Any]) -> None:

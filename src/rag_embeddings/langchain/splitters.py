@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
 
     from rag_embeddings.encode.base import Encoder
+    from rag_embeddings.split.tokens import TokenCounter
 
 DEFAULT_ENCODING = "cl100k_base"
 
@@ -42,13 +43,12 @@ class _SpanTextSplitter(TextSplitter):
         tokenizer: Any = None,
         language: str = "en",
     ) -> None:
-        source = _token_source(embeddings, tokenizer)
-        self._counter = token_counter(source)
+        self._counter = _counter(embeddings, tokenizer)
         super().__init__(chunk_size, chunk_overlap, length_function=self._tokens, add_start_index=True)
-        self.core = self._make_core(source, language)
+        self.core = self._make_core(language)
 
     @abstractmethod
-    def _make_core(self, source: Any, language: str) -> Splitter: ...
+    def _make_core(self, language: str) -> Splitter: ...
 
     def _tokens(self, text: str) -> int:
         return self._counter.count([text])[0]
@@ -196,8 +196,8 @@ class RecursiveTextSplitter(_SpanTextSplitter):
     ) -> None:
         super().__init__(chunk_size, chunk_overlap, embeddings=embeddings, tokenizer=tokenizer, language=language)
 
-    def _make_core(self, source: Any, language: str) -> Splitter:
-        return RecursiveSplitter(self._chunk_size, self._chunk_overlap, tokenizer=source, language=language)
+    def _make_core(self, language: str) -> Splitter:
+        return RecursiveSplitter(self._chunk_size, self._chunk_overlap, tokenizer=self._counter, language=language)
 
 
 class SlidingWindowTextSplitter(_SpanTextSplitter):
@@ -225,23 +225,17 @@ class SlidingWindowTextSplitter(_SpanTextSplitter):
     ) -> None:
         super().__init__(chunk_size, chunk_overlap, embeddings=embeddings, tokenizer=tokenizer, language=language)
 
-    def _make_core(self, source: Any, language: str) -> Splitter:
-        return SlidingWindowSplitter(self._chunk_size, self._chunk_overlap, tokenizer=source, language=language)
+    def _make_core(self, language: str) -> Splitter:
+        return SlidingWindowSplitter(self._chunk_size, self._chunk_overlap, tokenizer=self._counter, language=language)
 
 
-def _token_source(embeddings: Embeddings | Encoder | None, tokenizer: Any) -> Any:
-    """Return what to count with, in the words of `token_counter`."""
-    if embeddings is None:
-        return DEFAULT_ENCODING if tokenizer is None else tokenizer
-    if tokenizer is not None:
+def _counter(embeddings: Embeddings | Encoder | None, tokenizer: Any) -> TokenCounter:
+    """Return what tokens are counted with."""
+    if embeddings is not None and tokenizer is not None:
         raise ValueError("both embeddings= and tokenizer= are given; tokens are counted by one of them")
-    encoder = wrap(embeddings)
-    if encoder.tokenizer is None:
-        raise ValueError(
-            f"{type(embeddings).__name__} has no tokenizer of its own; "
-            f"give tokenizer= instead, for example {DEFAULT_ENCODING!r}"
-        )
-    return encoder
+    if embeddings is not None:
+        return token_counter(wrap(embeddings))
+    return token_counter(DEFAULT_ENCODING if tokenizer is None else tokenizer)
 
 
 def core_splitter(splitter: TextSplitter | Splitter) -> Splitter:
