@@ -1,0 +1,148 @@
+"""The only places where a document changes shape: LlamaIndex in, LlamaIndex out."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.schema import (
+    BaseNode,
+    MetadataMode,
+    NodeRelationship,
+    NodeWithScore,
+    ObjectType,
+    RelatedNodeInfo,
+    TextNode,
+)
+from llama_index.core.schema import Document as LlamaIndexDocument
+
+from rag_embeddings.text import Document
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rag_embeddings.retrieve.base import Match
+    from rag_embeddings.text import Chunk
+
+BOOKKEEPING = ("start_index", "end_index", "source_id", "chunk_id", "score", "matches")
+"""Metadata keys for programs. They are kept out of what an embedding or language model sees."""
+
+PRESENTATION = "_llama_index"
+"""Metadata key of the core document under which a node's own excluded keys and templates travel, where it has any."""
+
+_PRESENTED = (
+    "excluded_embed_metadata_keys",
+    "excluded_llm_metadata_keys",
+    "metadata_template",
+    "metadata_separator",
+    "text_template",
+)
+
+
+def to_core(node: BaseNode) -> Document:
+    """Turn a LlamaIndex document or node into a core document.
+
+    Args:
+        node: Left untouched; its metadata is copied. A stored embedding and relationships are not part of the result.
+
+    Returns:
+        The same text (without metadata), id and metadata. Excluded metadata keys and templates that are not
+        LlamaIndex's defaults travel in the metadata, under `PRESENTATION`.
+    """
+    metadata = deepcopy(node.metadata)
+    presentation = {
+        name: deepcopy(getattr(node, name))
+        for name in _PRESENTED
+        if hasattr(node, name) and getattr(node, name) != _default(name)
+    }
+    if presentation:
+        metadata[PRESENTATION] = presentation
+    return Document(text=node.get_content(MetadataMode.NONE), id=node.node_id, metadata=metadata)
+
+
+def from_core(document: Document) -> LlamaIndexDocument:
+    """Turn a core document into LlamaIndex's. Undoes `to_core` for text, id, metadata, excluded keys and templates."""
+    metadata = deepcopy(dict(document.metadata))
+    presentation = metadata.pop(PRESENTATION, {})
+    return LlamaIndexDocument(text=document.text, id_=document.id, metadata=metadata, **presentation)
+
+
+def from_chunk(chunk: Chunk, parent: BaseNode, node_id: str, *, include_metadata: bool = True) -> TextNode:
+    """Turn a chunk of a node into a node.
+
+    Args:
+        chunk: A chunk of ``to_core(parent)``.
+        parent: The document or node that was split. Its embedding is not copied: it is the vector of another text.
+        node_id: Id of the new node.
+        include_metadata: Give the node the parent's metadata, the chunk's, ``start_index``, ``end_index`` and
+            ``source_id``; otherwise none.
+
+    Returns:
+        A node whose text is the slice. Its SOURCE is the root document, and its offsets count characters there. Where
+        a parent that is itself a node does not say where it stands in the root, the offsets are None.
+    """
+    source = parent.source_node or parent.as_related_node_info()
+    shift = _place(parent)
+    start, end = (None, None) if shift is None else (shift + chunk.start, shift + chunk.end)
+    metadata: dict[str, Any] = {}
+    if include_metadata:
+        metadata = {**deepcopy(parent.metadata), **deepcopy(dict(chunk.metadata))}
+        found = {"start_index": start, "end_index": end, "source_id": source.node_id}
+        # Offsets that a parent's metadata brought along count in the parent's text, not in this one.
+        metadata = {key: value for key, value in metadata.items() if key not in found}
+        metadata.update({key: value for key, value in found.items() if value is not None})
+        if chunk.context:
+            metadata["context"] = chunk.context
+    return TextNode(
+        id_=node_id,
+        text=chunk.text,
+        metadata=metadata,
+        start_char_idx=start,
+        end_char_idx=end,
+        relationships={NodeRelationship.SOURCE: source},
+        **_hiding_bookkeeping(_presentation(parent)),
+    )
+
+
+def from_match(match: Match) -> NodeWithScore:
+    """Turn a search result into a scored node: the passage under its chunk id, with `Match.metadata`."""
+    metadata = deepcopy(match.metadata())
+    presentation = metadata.pop(PRESENTATION, {})
+    document = match.chunk.document
+    source = RelatedNodeInfo(node_id=document.id, node_type=ObjectType.DOCUMENT)
+    node = TextNode(
+        id_=match.chunk.id,
+        text=match.chunk.text,
+        metadata=metadata,
+        start_char_idx=match.chunk.start,
+        end_char_idx=match.chunk.end,
+        relationships={NodeRelationship.SOURCE: source},
+        **_hiding_bookkeeping(presentation),
+    )
+    return NodeWithScore(node=node, score=match.score)
+
+
+def _place(parent: BaseNode) -> int | None:
+    """Return where the parent's text begins in the root document, or None if that is not known."""
+    if parent.source_node is None:
+        return 0
+    start, end = getattr(parent, "start_char_idx", None), getattr(parent, "end_char_idx", None)
+    if start is None or end is None or end - start != len(parent.get_content(MetadataMode.NONE)):
+        return None
+    return int(start)
+
+
+def _default(name: str) -> Any:
+    return TextNode.model_fields[name].get_default(call_default_factory=True)
+
+
+def _presentation(node: BaseNode) -> dict[str, Any]:
+    return {name: deepcopy(getattr(node, name)) for name in _PRESENTED if hasattr(node, name)}
+
+
+def _hiding_bookkeeping(presentation: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the bookkeeping keys to those that models do not see."""
+    result = dict(presentation)
+    for name in ("excluded_embed_metadata_keys", "excluded_llm_metadata_keys"):
+        result[name] = list(dict.fromkeys([*result.get(name, ()), *BOOKKEEPING]))
+    return result

@@ -1,0 +1,270 @@
+"""Sentence-level search that returns the passage, as a LlamaIndex retriever."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from llama_index.core.base.base_retriever import BaseRetriever
+from tqdm.auto import tqdm  # type: ignore[import-untyped]
+
+from rag_embeddings.encode.base import Role
+from rag_embeddings.encode.wrap import wrap
+from rag_embeddings.index.indexer import Indexer
+from rag_embeddings.index.pipeline import Pipeline
+from rag_embeddings.llama_index.convert import from_core, from_match, to_core
+from rag_embeddings.llama_index.node_parsers import core_splitter
+from rag_embeddings.retrieve.sentence_parent import SentenceParentSearch
+from rag_embeddings.split.base import DEFAULT_TOKENIZER
+from rag_embeddings.split.recursive import RecursiveSplitter
+from rag_embeddings.store.directory import IndexDirectory
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from typing import Self
+
+    from llama_index.core.base.embeddings.base import BaseEmbedding
+    from llama_index.core.callbacks import CallbackManager
+    from llama_index.core.node_parser import NodeParser
+    from llama_index.core.schema import BaseNode, IndexNode, NodeWithScore, QueryBundle
+    from llama_index.core.schema import Document as LlamaIndexDocument
+
+    from rag_embeddings.encode.base import Encoder
+    from rag_embeddings.index.indexer import Summary
+    from rag_embeddings.split.base import Splitter
+
+
+class SentenceParentRetriever(BaseRetriever):
+    """Finds single sentences, returns the passages they stand in.
+
+    Each document is split into passages and each passage into sentences; both are embedded, and kept beside the whole
+    document in a directory. A query is matched against sentences, so that one telling sentence is enough; what comes
+    back is the passage. ``similarity_top_k`` counts passages. Documents that did not change are not embedded again.
+
+    Results are ``TextNode``s under the passage's id, with exact ``start_char_idx`` and ``end_char_idx``, the document
+    as SOURCE, and in ``metadata`` the document's own plus ``source_id``, ``start_index``, ``end_index``, ``chunk_id``,
+    ``score`` and ``matches``: the sentences that matched, best first, as ``[start, end]`` in characters of the
+    document. A language model sees the document's own metadata only.
+
+    The directory is the same that LangChain's ``SentenceParentIndex`` and the command line use. One process at a time
+    may write to it, from its first write until `close`; reading is free to all.
+
+    Args:
+        directory: An open index. It is closed with the retriever.
+        embed_model: The embedding model the directory was or will be built with: `InstructionEmbedding`, any other
+            LlamaIndex embedding, or an `Encoder`.
+        node_parser: How documents become passages when some are inserted: `RecursiveNodeParser`,
+            `SlidingWindowNodeParser` or a splitter of the core. None: a recursive splitter that counts with the
+            model's own tokenizer, or with tiktoken's ``"cl100k_base"`` if it has none.
+        similarity_top_k: Number of passages to return.
+        score: What ranks a passage: its ``"best"`` sentence, or the ``"mean"`` of that and the passage itself.
+        callback_manager: As in every LlamaIndex retriever.
+        object_map: As in every LlamaIndex retriever.
+        objects: As in every LlamaIndex retriever.
+        verbose: As in every LlamaIndex retriever.
+
+    Raises:
+        ValueError: If ``similarity_top_k`` is less than 1, ``score`` unknown, or ``node_parser`` not one of ours.
+
+    Examples:
+        ```python
+        from llama_index.core.query_engine import RetrieverQueryEngine
+        from rag_embeddings.llama_index import InstructionEmbedding, SentenceParentRetriever
+
+        embed_model = InstructionEmbedding()
+        retriever = SentenceParentRetriever.from_documents(documents, embed_model=embed_model, directory="rag-index")
+        engine = RetrieverQueryEngine.from_args(retriever, llm=llm)
+        ```
+    """
+
+    def __init__(
+        self,
+        directory: IndexDirectory,
+        embed_model: BaseEmbedding | Encoder,
+        *,
+        node_parser: NodeParser | Splitter | None = None,
+        similarity_top_k: int = 4,
+        score: Literal["best", "mean"] = "best",
+        callback_manager: CallbackManager | None = None,
+        object_map: dict[str, Any] | None = None,
+        objects: list[IndexNode] | None = None,
+        verbose: bool = False,
+    ) -> None:
+        if similarity_top_k < 1:
+            raise ValueError(f"similarity_top_k must be at least 1, got {similarity_top_k}")
+        super().__init__(callback_manager, object_map, objects, verbose)
+        self._directory = directory
+        self._encoder = wrap(embed_model)
+        self._splitter = None if node_parser is None else core_splitter(node_parser)
+        self._search = SentenceParentSearch(directory, self._encoder, score=score)
+        self.similarity_top_k = similarity_top_k
+
+    @classmethod
+    def from_directory(
+        cls, directory: str | Path, *, embed_model: BaseEmbedding | Encoder, **options: Any
+    ) -> SentenceParentRetriever:
+        """Open an index that exists.
+
+        Args:
+            directory: Where it lives.
+            embed_model: The embedding model it was built with.
+            **options: As for the constructor: ``similarity_top_k``, ``score``, ``node_parser``, ...
+
+        Returns:
+            A retriever.
+
+        Raises:
+            IndexNotFoundError: If there is no index in the directory.
+            SpaceMismatchError: At the first query, if the index was built with another model.
+        """
+        return cls._opened(IndexDirectory.open(directory), embed_model, options)
+
+    @classmethod
+    def from_documents(
+        cls,
+        documents: Sequence[BaseNode],
+        *,
+        embed_model: BaseEmbedding | Encoder,
+        directory: str | Path | None = None,
+        show_progress: bool = False,
+        **options: Any,
+    ) -> SentenceParentRetriever:
+        """Index documents, and keep those that the directory already holds; see `upsert`.
+
+        Args:
+            documents: Documents with ids of their own; LlamaIndex gives a document without one a new id each time.
+            embed_model: The embedding model.
+            directory: Where the index lives, made if it does not exist. None: in memory, for as long as the retriever.
+            show_progress: Show a progress bar.
+            **options: As for the constructor: ``similarity_top_k``, ``score``, ``node_parser``, ...
+
+        Returns:
+            A retriever.
+
+        Raises:
+            SpaceMismatchError: If the directory holds vectors of another model.
+            StoreLockedError: If another process is writing to the directory.
+            DocumentError: If a document's metadata is not JSON.
+        """
+        retriever = cls._opened(IndexDirectory.open(directory, create=True), embed_model, options)
+        try:
+            retriever.upsert(documents, show_progress=show_progress)
+        except BaseException:
+            retriever.close()
+            raise
+        return retriever
+
+    @classmethod
+    def _opened(
+        cls, directory: IndexDirectory, embed_model: BaseEmbedding | Encoder, options: dict[str, Any]
+    ) -> SentenceParentRetriever:
+        try:
+            return cls(directory, embed_model, **options)
+        except BaseException:
+            directory.close()
+            raise
+
+    def upsert(self, documents: Sequence[BaseNode], *, show_progress: bool = False) -> Summary:
+        """Add documents, replacing those whose id is known; unchanged ones cost nothing.
+
+        Args:
+            documents: Any number of documents.
+            show_progress: Show a progress bar.
+
+        Returns:
+            Which ids were added, replaced and unchanged, and how many texts were embedded.
+        """
+        items = [to_core(document) for document in documents]
+        with tqdm(total=len(items), desc="Indexing documents", unit="doc", disable=not show_progress) as bar:
+
+            def advance(done: int, total: int | None) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            return self._indexer().upsert(items, progress=advance)
+
+    def insert(self, document: BaseNode) -> None:
+        """Add one document, or replace the one with its id; see `upsert`."""
+        self.upsert([document])
+
+    def refresh_ref_docs(self, documents: Sequence[BaseNode]) -> list[bool]:
+        """Add documents, replace those that changed.
+
+        Args:
+            documents: Any number of documents.
+
+        Returns:
+            For each document whether it was new or changed.
+        """
+        unchanged = set(self.upsert(documents).unchanged)
+        return [document.node_id not in unchanged for document in documents]
+
+    def delete_ref_doc(self, ref_doc_id: str) -> bool:
+        """Delete a document with all its passages and sentences.
+
+        Args:
+            ref_doc_id: The document's id, which is every passage's ``ref_doc_id``.
+
+        Returns:
+            Whether there was such a document.
+        """
+        return bool(self._indexer().delete([ref_doc_id]))
+
+    def get_documents(self, ref_doc_ids: Sequence[str]) -> list[LlamaIndexDocument]:
+        """Return whole documents, as they were inserted.
+
+        Args:
+            ref_doc_ids: Ids of documents. Unknown ones are ignored.
+
+        Returns:
+            The documents found, in the order of ``ref_doc_ids``.
+        """
+        return [from_core(document) for document in self._indexer().get(ref_doc_ids)]
+
+    async def aupsert(self, documents: Sequence[BaseNode], *, show_progress: bool = False) -> Summary:
+        """Add documents without blocking the event loop; see `upsert`."""
+        return await asyncio.to_thread(self.upsert, documents, show_progress=show_progress)
+
+    async def ainsert(self, document: BaseNode) -> None:
+        """Add one document without blocking the event loop; see `insert`."""
+        await asyncio.to_thread(self.insert, document)
+
+    async def arefresh_ref_docs(self, documents: Sequence[BaseNode]) -> list[bool]:
+        """Add documents without blocking the event loop; see `refresh_ref_docs`."""
+        return await asyncio.to_thread(self.refresh_ref_docs, documents)
+
+    async def adelete_ref_doc(self, ref_doc_id: str) -> bool:
+        """Delete a document without blocking the event loop; see `delete_ref_doc`."""
+        return await asyncio.to_thread(self.delete_ref_doc, ref_doc_id)
+
+    def close(self) -> None:
+        """Release the directory, and with it the right to write. An index in memory is gone then."""
+        self._directory.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        if query_bundle.embedding is not None:
+            vector = np.asarray(query_bundle.embedding, dtype=np.float32)
+        elif query_bundle.custom_embedding_strs:
+            # What other retrievers do with several strings (HyDE): search with their mean.
+            vector = self._encoder.encode(query_bundle.custom_embedding_strs, Role.QUERY).mean(axis=0)
+        else:
+            matches = self._search.search(query_bundle.query_str, self.similarity_top_k)
+            return [from_match(match) for match in matches]
+        return [from_match(match) for match in self._search.search_vector(vector, self.similarity_top_k)]
+
+    async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        return await asyncio.to_thread(self._retrieve, query_bundle)
+
+    def _indexer(self) -> Indexer:
+        if self._splitter is None:
+            source = DEFAULT_TOKENIZER if self._encoder.tokenizer is None else self._encoder
+            self._splitter = RecursiveSplitter(tokenizer=source)
+        return Indexer(self._directory, Pipeline(self._encoder, self._splitter))
