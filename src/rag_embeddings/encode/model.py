@@ -42,7 +42,8 @@ class LocalModel:
     Attributes:
         inputs: One `TextInput` per role.
         normalizes: Whether the model itself gives vectors of length 1.
-        width: Dimensions of its vectors.
+        width: Dimensions of what its modules give.
+        own_dimensions: How many of them its configuration keeps; None for all.
         pooling: Name of its pooling.
         similarity: Name of the comparison it was trained for.
     """
@@ -60,6 +61,9 @@ class LocalModel:
         self._model = model = _load(source, device=device, trust_remote_code=trust_remote_code)
         if normalize is False and isinstance(model[-1], modules.Normalize):
             del model[len(model) - 1]
+        # Some configurations ask for truncation; the modules themselves give all dimensions.
+        self.own_dimensions: int | None = model.truncate_dim
+        model.truncate_dim = None
         self.width: int = model.get_embedding_dimension()
         self.similarity: str = model.similarity_fn_name
         self.normalizes = all(isinstance(self.chain(role)[-1], modules.Normalize) for role in Role)
@@ -232,7 +236,8 @@ def _load(source: Source, *, device: str | None, trust_remote_code: bool) -> Any
                 device=device,
                 trust_remote_code=trust_remote_code,
                 local_files_only=not trust_remote_code,
-                model_kwargs={"use_safetensors": True},
+                # Checkpoints in half precision run in float32 too: vectors must not depend on their batch.
+                model_kwargs={"use_safetensors": True, "dtype": torch.float32},
             )
     except (OSError, ValueError, ImportError, KeyError, TypeError, AttributeError) as error:
         reason = str(error).strip().partition("\n")[0]

@@ -36,7 +36,7 @@ class TransformerEncoder:
     """Encode with a sentence-transformers model, transformer or static, on this machine.
 
     Text reaches the tokenizer as it is, behind its prompt. Nothing is ever truncated in silence. The constructor is
-    cheap: the model is found and loaded at first use, once, whatever the number of threads.
+    cheap: the model is found and loaded at first use, once, whatever the number of threads. It runs in float32.
 
     Pickling and copying take the settings along, not the weights.
 
@@ -53,7 +53,7 @@ class TransformerEncoder:
         too_long: What happens to a text of more tokens than the model takes: ``"split"`` encodes it in parts, takes the
             mean weighted by their tokens, normalises again if vectors are normalised, and warns once;
             ``"error"`` refuses it.
-        batch_tokens: Most tokens in a batch, padding included.
+        batch_tokens: Most tokens in a batch, padding included. The default suits a CPU; a GPU wants 16,384 and more.
         trust_remote_code: Whether Python code that comes with the model may run. Only for models you trust.
         progress: Whether a progress bar is shown.
 
@@ -73,7 +73,7 @@ class TransformerEncoder:
         normalize: bool | None = None,
         dimensions: int | None = None,
         too_long: Literal["split", "error"] = "split",
-        batch_tokens: int = 4096,
+        batch_tokens: int = 2048,
         trust_remote_code: bool = False,
         progress: bool = False,
     ) -> None:
@@ -144,11 +144,12 @@ class TransformerEncoder:
             raise TypeError("texts is a sequence of strings; put a single text in a list")
         model, profile = self._load()
         role = Role(role)
-        first: dict[str, int] = {}
-        rows = [first.setdefault(without_surrogates(text), len(first)) for text in texts]
+        distinct: dict[str, int] = {}
+        rows = [distinct.setdefault(without_surrogates(text), len(distinct)) for text in texts]
         if not rows:
             return np.zeros((0, profile.dimensions), dtype=np.float32)
-        vectors = self._encode_distinct(model, list(first), role, rows)
+        _, firsts = np.unique(rows, return_index=True)
+        vectors = self._encode_distinct(model, list(distinct), role, firsts)
         finished = finish(vectors, profile.dimensions, normalize=profile.normalize)
         return validated(finished[rows], texts, profile.dimensions)
 
@@ -195,7 +196,7 @@ class TransformerEncoder:
             prompts={Role.QUERY: settings["query_prompt"], Role.DOCUMENT: settings["document_prompt"]},
             normalize=settings["normalize"],
         )
-        dimensions = settings["dimensions"] or model.width
+        dimensions = settings["dimensions"] or model.own_dimensions or model.width
         if dimensions > model.width:
             raise UnsupportedModelError(f"{source.name!r} has {model.width} dimensions, {dimensions} were asked for")
         if model.similarity not in _SIMILARITIES:
@@ -215,17 +216,17 @@ class TransformerEncoder:
         )
         return model, profile
 
-    def _encode_distinct(self, model: LocalModel, texts: list[str], role: Role, rows: list[int]) -> Vectors:
-        """Encode texts, each in as many pieces as it takes; vectors as they leave the model."""
+    def _encode_distinct(self, model: LocalModel, texts: list[str], role: Role, names: Tokens) -> Vectors:
+        """Encode texts, each in as many pieces as it takes; ``names`` are the indices that the caller knows."""
         entry = model.inputs[role]
         pieces: list[Tokens] = []
         owners: list[int] = []
         for start in range(0, len(texts), _SLICE):
             for index, tokens in enumerate(entry.tokens(texts[start : start + _SLICE]), start):
                 if len(tokens) == 0:
-                    raise VectorError(f"text {rows.index(index)} has no tokens for this model: {texts[index][:60]!r}")
+                    raise VectorError(f"text {names[index]} has no tokens for this model: {texts[index][:60]!r}")
                 fits = entry.limit is None or len(tokens) <= entry.limit
-                found = [tokens] if fits else self._pieces(entry, texts[index], rows.index(index), len(tokens))
+                found = [tokens] if fits else self._pieces(entry, texts[index], names[index], len(tokens))
                 pieces.extend(found)
                 owners.extend([index] * len(found))
         vectors = self._run(model, pieces, role)

@@ -39,8 +39,7 @@ def wrap(embeddings: Any) -> Encoder:
         return encoder
     # An attribute may be a property that loads a model; look before touching it.
     if not isinstance(embeddings, type) and _has(embeddings, "encoder") and _is_encoder(embeddings.encoder):
-        encoder = embeddings.encoder
-        return encoder
+        return embeddings.encoder  # type: ignore[no-any-return]  # just looked
     if _can(embeddings, "embed_documents", "embed_query"):
         return WrappedEncoder(embeddings, embeddings.embed_documents, embeddings.embed_query)
     if _can(embeddings, "get_text_embedding_batch", "get_query_embedding"):
