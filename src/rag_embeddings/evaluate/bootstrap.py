@@ -34,9 +34,7 @@ class Interval:
         return Interval(self.mean * factor, self.low * factor, self.high * factor)
 
 
-def bootstrap_mean(
-    values: ArrayLike, *, resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
-) -> Interval:
+def bootstrap_mean(values: ArrayLike, *, resamples: int = 10_000, confidence: float = 0.95, seed: int = 0) -> Interval:
     """Estimate the interval of a mean by the percentile bootstrap.
 
     Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.

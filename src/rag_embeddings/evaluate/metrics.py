@@ -1,17 +1,17 @@
-r"""Retrieval metrics as pure functions of character ranges and ranks.
+"""Retrieval metrics as pure functions of character ranges and ranks.
 
 The character metrics are those of Smith and Troynikov, "Evaluating Chunking Strategies for Retrieval" (Chroma technical
-report, 2024). For one question let :math:`R` be the characters of its reference excerpts (a set), and
-:math:`t_1 \dots t_k` the retrieved passages:
+report, 2024). For one question let ``R`` be the set of characters of its reference excerpts, ``t_1 ... t_k`` the
+retrieved passages, and ``T`` the set of characters in any of them:
 
-- recall = ``|R ∩ (t_1 ∪ ... ∪ t_k)| / |R|``
-- precision = ``|R ∩ (t_1 ∪ ... ∪ t_k)| / (|t_1| + ... + |t_k|)``: characters retrieved twice count twice below the line
-- IoU = ``|R ∩ (t_1 ∪ ... ∪ t_k)| / (|t_1| + ... + |t_k| + |R \ (t_1 ∪ ... ∪ t_k)|)``
-- P_Omega = precision if exactly those chunks were retrieved that touch a reference: the best precision these chunks allow
+- recall = ``|R & T| / |R|``
+- precision = ``|R & T| / (|t_1| + ... + |t_k|)``: characters retrieved twice count twice below the line
+- IoU = ``|R & T| / (|t_1| + ... + |t_k| + |R - T|)``
+- P_Omega = precision if exactly those chunks were retrieved that touch a reference: the best that these chunks allow
 
-One thing is added: where an excerpt stands in the collection more than once, word for word, a retrieved copy answers the
-question as well as the place its author happened to quote. Retrieving a copy, or part of one, covers the same characters
-of the excerpt. Covering them twice still counts once.
+One thing is added: where an excerpt stands in the collection more than once, word for word, a retrieved copy answers
+the question as well as the place its author happened to quote. Retrieving a copy, or part of one, covers the same
+characters of the excerpt. Covering them twice still counts once.
 """
 
 from __future__ import annotations
@@ -105,7 +105,8 @@ def overlap(retrieved: Iterable[Range], references: Sequence[Reference]) -> Over
         The four counts.
     """
     retrieved = list(retrieved)
-    covered, hit = [], []
+    covered: list[Range] = []
+    hit: list[Range] = []
     for passage in merge(retrieved):
         for reference in references:
             covered.extend(reference.covered_by(passage))
