@@ -96,7 +96,7 @@ class SentenceParentSearch:
                 if view is None:
                     return []
                 similarity = self.encoder.profile.similarity
-                matches = _read(self.directory.ledger, view, query, k, self.score, similarity)
+                matches = _read(self.directory.ledger, view, query, k=k, score=self.score, similarity=similarity)
             if matches is not None:
                 return matches
         raise StoreError(f"documents were committed during each of {_ATTEMPTS} attempts to read; try again")
@@ -108,7 +108,7 @@ def _check_k(k: int) -> None:
 
 
 def _read(
-    ledger: Ledger, view: View, query: Vectors, k: int, score: Score, similarity: Similarity
+    ledger: Ledger, view: View, query: Vectors, *, k: int, score: Score, similarity: Similarity
 ) -> list[Match] | None:
     """Search the stores, then join with the ledger; None if documents were committed in between."""
     fetch = max(_FIRST_FETCH * k, _LEAST_FETCH)
@@ -123,7 +123,7 @@ def _read(
             bound = -np.inf
             if score == "mean":
                 places = [*parents, *ledger.live_chunks([hit.id for hit in chunk_hits]).values()]
-                rescored = _means(ledger, view, dict.fromkeys(places), parents, query, similarity)
+                rescored = _means(ledger, view, dict.fromkeys(places), parents, query=query, similarity=similarity)
                 if rescored is None:
                     return None
                 parents = rescored
@@ -153,6 +153,7 @@ def _means(
     view: View,
     places: Iterable[Place],
     found: Mapping[Place, _Parent],
+    *,
     query: Vectors,
     similarity: Similarity,
 ) -> dict[Place, _Parent] | None:

@@ -17,8 +17,7 @@ import numpy as np
 
 from rag_embeddings.errors import IndexNotFoundError, StoreError, require
 from rag_embeddings.store.base import Hit, Record
-from rag_embeddings.store.records import checked_query, prepared
-from rag_embeddings.text import without_surrogates
+from rag_embeddings.store.records import checked_query, possible, prepared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,6 +33,10 @@ _SPACES = {"cosine": "cosine", "dot": "ip", "euclidean": "l2"}
 _EF_SEARCH = 400
 _EF_CONSTRUCTION = 200
 _PAGE = 1_000
+
+
+class DamagedStoreError(StoreError):
+    """Chroma cannot read its own files, as after a kill while it wrote them."""
 
 
 class ChromaStore:
@@ -52,6 +55,7 @@ class ChromaStore:
     Raises:
         MissingExtraError: If chromadb is not installed.
         IndexNotFoundError: If the collection is absent and ``create`` is False.
+        DamagedStoreError: If Chroma cannot read its files.
         StoreError: If the collection compares its vectors in another way.
     """
 
@@ -69,17 +73,22 @@ class ChromaStore:
         self.similarity = similarity
         self._guard = guard
         self._lock = RLock()
-        self._client = chromadb.PersistentClient(
-            str(path), settings=chromadb.config.Settings(anonymized_telemetry=False)
-        )
-        self._closed = False
+        settings = chromadb.config.Settings(anonymized_telemetry=False)
         try:
-            self._collection = self._opened(chromadb, collection, create=create, stamp=stamp)
+            with guard():
+                self._client = chromadb.PersistentClient(str(path), settings=settings)
+        except (chromadb.errors.ChromaError, ValueError) as error:
+            raise DamagedStoreError(f"Chroma cannot open {str(path)!r}: {error}") from error
+        self._closed = False
+        self._width: int | None = None
+        try:
+            with guard():
+                self._collection = self._opened(chromadb, collection, create=create, stamp=stamp)
+                self._slice: int = self._client.get_max_batch_size()
+                self._load(chromadb)
         except BaseException:
             self.close()
             raise
-        self._slice: int = self._client.get_max_batch_size()
-        self._width = self._stored_width()
 
     def _opened(self, chromadb: Any, name: str, *, create: bool, stamp: Mapping[str, str | int] | None) -> Any:
         space = _SPACES[self.similarity]
@@ -130,7 +139,7 @@ class ChromaStore:
         """Remove records. Ids that do not exist are ignored."""
         with self._lock:
             collection = self._open()
-            wanted = _possible(ids)
+            wanted = possible(ids)
             for start in range(0, len(wanted), self._slice):
                 with self._guard():
                     collection.delete(ids=wanted[start : start + self._slice])
@@ -163,7 +172,7 @@ class ChromaStore:
     def get(self, ids: Sequence[str]) -> list[Record]:
         """Return the records that exist, in the order of ``ids``."""
         collection = self._open()
-        wanted = _possible(ids)
+        wanted = possible(ids)
         records: dict[str, Record] = {}
         for start in range(0, len(wanted), self._slice):
             part = wanted[start : start + self._slice]
@@ -177,7 +186,7 @@ class ChromaStore:
     def contains(self, ids: Sequence[str]) -> set[str]:
         """Return those of ``ids`` that exist."""
         collection = self._open()
-        wanted = _possible(ids)
+        wanted = possible(ids)
         found: set[str] = set()
         for start in range(0, len(wanted), self._slice):
             found.update(collection.get(ids=wanted[start : start + self._slice], include=[])["ids"])
@@ -206,15 +215,15 @@ class ChromaStore:
             raise StoreError("this store is closed")
         return self._collection
 
-    def _stored_width(self) -> int | None:
-        with self._guard():
+    def _load(self, chromadb: Any) -> None:
+        """Make Chroma read its vectors and replay its log now, where a damage shows and the guard protects."""
+        try:
             found = self._collection.get(limit=1, include=["embeddings"])["embeddings"]
-        return None if found is None or not len(found) else len(found[0])
-
-
-def _possible(ids: Sequence[str]) -> list[str]:
-    """Drop ids that no record can have, and repetitions; Chroma raises on both."""
-    return [identity for identity in dict.fromkeys(ids) if identity and without_surrogates(identity) == identity]
+            if found is not None and len(found):
+                self._width = len(found[0])
+                self._collection.query(query_embeddings=found, n_results=1, include=[])
+        except chromadb.errors.ChromaError as error:
+            raise DamagedStoreError(f"Chroma cannot read collection {self._collection.name!r}: {error}") from error
 
 
 def _replacing(metadata: Mapping[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any] | None:

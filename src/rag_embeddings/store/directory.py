@@ -3,7 +3,8 @@
 ::
 
     DIR/ledger.sqlite3    whole documents, spans, which version is live
-    DIR/chroma/           vectors: collections "sentences" and "chunks"
+    DIR/vectors/          vectors with text and metadata, two SQLite files
+    DIR/chroma/           what finds them: collections "sentences" and "chunks"
     DIR/lock              held by the writing process until it closes the index
     DIR/chroma.lock       held for moments, while Chroma's files are written or read from disk
 
@@ -24,7 +25,6 @@ from rag_embeddings.errors import IndexNotFoundError, StoreError
 from rag_embeddings.store.shared import SharedIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from contextlib import AbstractContextManager
     from types import TracebackType
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rag_embeddings.store.database import Database
 from rag_embeddings.text import Block, Chunk, Document, Span, canonical_json
@@ -63,6 +63,44 @@ class Place:
     ordinal: int
 
 
+SCHEMA = 1
+_TABLES = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE versions (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    document BLOB NOT NULL,
+    version TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('pending', 'live', 'dead')),
+    text BLOB NOT NULL,
+    metadata TEXT NOT NULL,
+    blocks TEXT NOT NULL
+);
+CREATE INDEX versions_by_document ON versions (document, state);
+CREATE UNIQUE INDEX one_live_version ON versions (document) WHERE state = 'live';
+CREATE INDEX versions_not_live ON versions (state) WHERE state <> 'live';
+CREATE TABLE chunks (
+    version INTEGER NOT NULL,
+    ordinal INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    spans TEXT NOT NULL,
+    headings TEXT NOT NULL,
+    context BLOB NOT NULL,
+    metadata TEXT NOT NULL,
+    PRIMARY KEY (version, ordinal)
+) WITHOUT ROWID;
+CREATE INDEX chunks_by_id ON chunks (id);
+CREATE TABLE sentences (
+    version INTEGER NOT NULL,
+    chunk INTEGER NOT NULL,
+    start INTEGER NOT NULL,
+    "end" INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    PRIMARY KEY (version, chunk, start)
+) WITHOUT ROWID;
+CREATE INDEX sentences_by_id ON sentences (id)
+"""
+
+
 class Ledger(Database):
     """See the module. Thread-safe; a ledger must not be carried across a fork.
 
@@ -70,12 +108,35 @@ class Ledger(Database):
         path: The SQLite file, made if absent; None keeps everything in memory.
 
     Raises:
-        StoreError: If the file is not a ledger or was written by a newer version.
+        StoreError: If the file is something else or was written by a newer version.
     """
 
     def __init__(self, path: Path | None) -> None:
-        super().__init__(path)
+        super().__init__(path, _TABLES, SCHEMA)
         self._documents: OrderedDict[int, Document] = OrderedDict()
+
+    # --- what the index as a whole remembers ---------------------------------------------------------------------
+
+    def meta(self, key: str) -> Any:
+        """Return a remembered value, None if there is none."""
+        with self.reading():
+            row = self.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def remember(self, key: str, value: object) -> None:
+        """Remember a JSON-safe value."""
+        with self.writing():
+            self.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, canonical_json(value)))
+
+    @property
+    def generation(self) -> int:
+        """A number that grows whenever what a reader may find has changed."""
+        return int(self.meta("generation") or 0)
+
+    def advance(self) -> None:
+        """Make the generation grow, so that readers in other processes open their stores again."""
+        with self.writing():
+            self.remember("generation", self.generation + 1)
 
     # --- writing versions ----------------------------------------------------------------------------------------
 
@@ -94,12 +155,12 @@ class Ledger(Database):
         with self.writing():
             for version in versions:
                 document = _bytes(version.document.id)
-                row = self._db.execute(
+                row = self.execute(
                     "SELECT number FROM versions WHERE document = ? AND state = 'pending' AND version = ?",
                     (document, version.name),
                 ).fetchone()
                 number = row[0] if row else self._insert(version)
-                self._db.execute(
+                self.execute(
                     "UPDATE versions SET state = 'dead' WHERE document = ? AND state = 'pending' AND number <> ?",
                     (document, number),
                 )
@@ -109,7 +170,7 @@ class Ledger(Database):
     def _insert(self, version: Version) -> int:
         document = version.document
         blocks = [[block.span.start, block.span.end, block.kind, block.level, block.page] for block in document.blocks]
-        cursor = self._db.execute(
+        cursor = self.execute(
             "INSERT INTO versions (document, version, state, text, metadata, blocks) VALUES (?, ?, 'pending', ?, ?, ?)",
             (
                 _bytes(document.id),
@@ -120,7 +181,7 @@ class Ledger(Database):
             ),
         )
         number = int(cursor.lastrowid or 0)
-        self._db.executemany(
+        self.execute_many(
             "INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
                 (
@@ -135,7 +196,7 @@ class Ledger(Database):
                 for ordinal, chunk in enumerate(version.chunks)
             ),
         )
-        self._db.executemany(
+        self.execute_many(
             "INSERT INTO sentences VALUES (?, ?, ?, ?, ?)",
             (
                 (number, ordinal, sentence.span.start, sentence.span.end, sentence.id)
@@ -149,12 +210,12 @@ class Ledger(Database):
         """Make versions live and what was live before them dead: the moment the new versions exist."""
         with self.writing():
             for number in numbers:
-                self._db.execute(
+                self.execute(
                     "UPDATE versions SET state = 'dead' WHERE state = 'live' AND number <> ?"
                     " AND document = (SELECT document FROM versions WHERE number = ?)",
                     (number, number),
                 )
-                self._db.execute("UPDATE versions SET state = 'live' WHERE number = ?", (number,))
+                self.execute("UPDATE versions SET state = 'live' WHERE number = ?", (number,))
             self.advance()
 
     def kill(self, ids: Sequence[str]) -> list[str]:
@@ -167,10 +228,10 @@ class Ledger(Database):
         with self.writing():
             for identity in dict.fromkeys(ids):
                 document = _bytes(identity)
-                live = self._db.execute(
+                live = self.execute(
                     "SELECT 1 FROM versions WHERE document = ? AND state = 'live'", (document,)
                 ).fetchone()
-                self._db.execute("UPDATE versions SET state = 'dead' WHERE document = ?", (document,))
+                self.execute("UPDATE versions SET state = 'dead' WHERE document = ?", (document,))
                 if live:
                     killed.append(identity)
             if killed:
@@ -180,7 +241,7 @@ class Ledger(Database):
     def kill_pending(self, ids: Sequence[str]) -> None:
         """Make the pending versions of some documents dead."""
         with self.writing():
-            self._db.executemany(
+            self.execute_many(
                 "UPDATE versions SET state = 'dead' WHERE document = ? AND state = 'pending'",
                 ((_bytes(identity),) for identity in ids),
             )
@@ -188,7 +249,7 @@ class Ledger(Database):
     def dead(self) -> list[int]:
         """Return the numbers of the versions whose vectors are still to be deleted."""
         with self.reading():
-            return [row[0] for row in self._db.execute("SELECT number FROM versions WHERE state = 'dead'")]
+            return [row[0] for row in self.execute("SELECT number FROM versions WHERE state = 'dead'")]
 
     def orphans(self, number: int) -> tuple[list[str], list[str]]:
         """Return the ids of sentences and of chunks that only dead versions have, this one among them."""
@@ -199,7 +260,7 @@ class Ledger(Database):
         )
         with self.reading():
             sentences, chunks = (
-                [row[0] for row in self._db.execute(sql.format(table), (number, number))]
+                [row[0] for row in self.execute(sql.format(table), (number, number))]
                 for table in ("sentences", "chunks")
             )
         return sentences, chunks
@@ -208,9 +269,9 @@ class Ledger(Database):
         """Remove dead versions whose vectors are gone, and tell readers."""
         with self.writing():
             for number in numbers:
-                self._db.execute("DELETE FROM sentences WHERE version = ?", (number,))
-                self._db.execute("DELETE FROM chunks WHERE version = ?", (number,))
-                self._db.execute("DELETE FROM versions WHERE number = ?", (number,))
+                self.execute("DELETE FROM sentences WHERE version = ?", (number,))
+                self.execute("DELETE FROM chunks WHERE version = ?", (number,))
+                self.execute("DELETE FROM versions WHERE number = ?", (number,))
             self.advance()
 
     # --- reading -------------------------------------------------------------------------------------------------
@@ -220,7 +281,7 @@ class Ledger(Database):
         found: dict[str, tuple[str | None, bool]] = {}
         with self.reading():
             for part in _parts(ids):
-                rows = self._db.execute(
+                rows = self.execute(
                     f"SELECT document, version, state FROM versions WHERE document IN ({_marks(part)})",  # noqa: S608
                     [_bytes(identity) for identity in part],
                 )
@@ -234,7 +295,7 @@ class Ledger(Database):
         """Return the ids of the live documents, oldest first; with ``pending`` those of unfinished ones too."""
         states = "('live', 'pending')" if pending else "('live')"
         with self.reading():
-            rows = self._db.execute(f"SELECT document FROM versions WHERE state IN {states} ORDER BY number")  # noqa: S608
+            rows = self.execute(f"SELECT document FROM versions WHERE state IN {states} ORDER BY number")  # noqa: S608
             return list(dict.fromkeys(_text(row[0]) for row in rows))
 
     def counts(self) -> dict[str, int]:
@@ -243,14 +304,14 @@ class Ledger(Database):
         with self.reading():
             count = {"documents": "SELECT count(*) FROM versions WHERE state = 'live'"}
             count |= {table: f"SELECT count(*) FROM {table} " + join.format(table) for table in ("chunks", "sentences")}  # noqa: S608
-            return {name: int(self._db.execute(sql).fetchone()[0]) for name, sql in count.items()}
+            return {name: int(self.execute(sql).fetchone()[0]) for name, sql in count.items()}
 
     def live_documents(self, ids: Sequence[str]) -> list[Document]:
         """Return live documents as they were written, in the order of ``ids``; unknown ones are skipped."""
         found = []
         with self.reading():
             for identity in ids:
-                row = self._db.execute(
+                row = self.execute(
                     "SELECT number FROM versions WHERE document = ? AND state = 'live'", (_bytes(identity),)
                 ).fetchone()
                 if row:
@@ -261,7 +322,7 @@ class Ledger(Database):
         """Return the document of a version. Recently read ones are kept in memory; a number never changes meaning."""
         with self.reading():
             if number not in self._documents:
-                document, text, metadata, blocks = self._db.execute(
+                document, text, metadata, blocks = self.execute(
                     "SELECT document, text, metadata, blocks FROM versions WHERE number = ?", (number,)
                 ).fetchone()
                 layout = tuple(
@@ -288,7 +349,7 @@ class Ledger(Database):
         found: dict[str, set[tuple[str, str]]] = {}
         with self.reading():
             for statement in (sql.format("chunks", ""), sql.format("sentences", join)):
-                for identity, context, metadata in self._db.execute(statement, (number, number)):
+                for identity, context, metadata in self.execute(statement, (number, number)):
                     found.setdefault(identity, set()).add((_text(context), metadata))
         return found
 
@@ -302,7 +363,7 @@ class Ledger(Database):
         found: dict[str, list[tuple[Place, Span]]] = {}
         with self.reading():
             for part in _parts(ids):
-                for identity, version, chunk, start, end in self._db.execute(sql.format(_marks(part)), part):
+                for identity, version, chunk, start, end in self.execute(sql.format(_marks(part)), part):
                     found.setdefault(identity, []).append((Place(version, chunk), Span(start, end)))
         return found
 
@@ -316,13 +377,13 @@ class Ledger(Database):
             return {
                 identity: Place(version, ordinal)
                 for part in _parts(ids)
-                for identity, version, ordinal in self._db.execute(sql.format(_marks(part)), part)
+                for identity, version, ordinal in self.execute(sql.format(_marks(part)), part)
             }
 
     def chunk(self, place: Place) -> Chunk:
         """Return a chunk with its document."""
         with self.reading():
-            spans, headings, context, metadata = self._db.execute(
+            spans, headings, context, metadata = self.execute(
                 "SELECT spans, headings, context, metadata FROM chunks WHERE version = ? AND ordinal = ?",
                 (place.version, place.ordinal),
             ).fetchone()
@@ -337,7 +398,7 @@ class Ledger(Database):
     def chunk_id(self, place: Place) -> str:
         """Return the id of a chunk without reading its document."""
         with self.reading():
-            row = self._db.execute(
+            row = self.execute(
                 "SELECT id FROM chunks WHERE version = ? AND ordinal = ?", (place.version, place.ordinal)
             ).fetchone()
         return str(row[0])
@@ -345,7 +406,7 @@ class Ledger(Database):
     def sentences(self, place: Place) -> list[Sentence]:
         """Return the sentences of a chunk, in order."""
         with self.reading():
-            rows = self._db.execute(
+            rows = self.execute(
                 'SELECT id, start, "end" FROM sentences WHERE version = ? AND chunk = ? ORDER BY start',
                 (place.version, place.ordinal),
             )
@@ -356,7 +417,7 @@ class Ledger(Database):
         sql = "SELECT DISTINCT {0}.id FROM {0} JOIN versions ON number = {0}.version AND state = 'live'"
         with self.reading():
             sentences, chunks = (
-                {row[0] for row in self._db.execute(sql.format(table))} for table in ("sentences", "chunks")
+                {row[0] for row in self.execute(sql.format(table))} for table in ("sentences", "chunks")
             )
         return sentences, chunks
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rag_embeddings.errors import StoreError
-from rag_embeddings.store.base import Hit, Record
-from rag_embeddings.store.records import checked_query, prepared, similarities
+from rag_embeddings.store.records import best_hits, checked_query, prepared, similarities
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rag_embeddings.encode.base import Vectors
     from rag_embeddings.encode.profile import Similarity
+    from rag_embeddings.store.base import Hit, Record
 
 
 class MemoryStore:
@@ -67,13 +67,7 @@ class MemoryStore:
                 self._matrix = np.stack([record.vector for record in self._records.values()])
             scores = similarities(self._matrix, query, self.similarity)
             ids = list(self._records)
-        if k < len(ids):
-            # Everything as good as the k-th, so that ties are broken by id and not by chance.
-            candidates = np.flatnonzero(scores >= np.partition(scores, -k)[-k])
-        else:
-            candidates = np.arange(len(ids))
-        best = sorted(candidates.tolist(), key=lambda row: (-scores[row], ids[row]))[:k]
-        return [Hit(ids[row], float(scores[row])) for row in best]
+        return best_hits(ids, scores, k)
 
     def get(self, ids: Sequence[str]) -> list[Record]:
         """Return the records that exist, in the order of ``ids``."""

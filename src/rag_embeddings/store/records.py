@@ -12,7 +12,7 @@ from uuid import UUID
 import numpy as np
 
 from rag_embeddings.errors import StoreError, VectorError
-from rag_embeddings.store.base import Record
+from rag_embeddings.store.base import Hit, Record
 from rag_embeddings.text import without_surrogates
 
 if TYPE_CHECKING:
@@ -127,13 +127,13 @@ def similarities(matrix: Vectors, vector: Vectors, similarity: Similarity) -> ND
     Returns:
         float64 of shape (n,); larger is better.
     """
-    rows, other = matrix.astype(np.float64), np.asarray(vector, dtype=np.float64)
     if similarity == "euclidean":
-        return -np.asarray(np.linalg.norm(rows - other, axis=1))
-    dots = np.asarray(rows @ other)
+        return -np.asarray(np.linalg.norm(matrix - vector, axis=1), dtype=np.float64)
+    dots = np.asarray(matrix @ vector, dtype=np.float64)
     if similarity == "dot":
         return dots
-    return np.asarray(np.clip(dots / (np.linalg.norm(rows, axis=1) * np.linalg.norm(other)), -1.0, 1.0))
+    lengths = np.asarray(np.linalg.norm(matrix, axis=1) * np.linalg.norm(vector), dtype=np.float64)
+    return np.asarray(np.clip(dots / lengths, -1.0, 1.0))
 
 
 def checked_query(vector: Vectors, k: int, dimensions: int | None) -> Vectors:
@@ -152,3 +152,24 @@ def checked_query(vector: Vectors, k: int, dimensions: int | None) -> Vectors:
     if not np.isfinite(query).all() or not query.any():
         raise VectorError("the query vector has NaN, infinity or zeros only")
     return query
+
+
+def best_hits(ids: Sequence[str], scores: NDArray[np.float64], k: int) -> list[Hit]:
+    """Return the k best, best first, equal ones in the order of their ids.
+
+    Args:
+        ids: One per score.
+        scores: Shape (n,).
+        k: Number of hits, at least 1.
+    """
+    # Everything as good as the k-th, so that ties are broken by id and not by chance.
+    least = np.partition(scores, -k)[-k] if k < len(ids) else -np.inf
+    candidates = np.flatnonzero(scores >= least).tolist()
+    return [
+        Hit(ids[row], float(scores[row])) for row in sorted(candidates, key=lambda row: (-scores[row], ids[row]))[:k]
+    ]
+
+
+def possible(ids: Sequence[str]) -> list[str]:
+    """Return ids without repetitions and without those that no record can have."""
+    return [identity for identity in dict.fromkeys(ids) if identity and without_surrogates(identity) == identity]

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from threading import Condition, RLock
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from rag_embeddings.encode.profile import Profile
-from rag_embeddings.errors import IndexNotFoundError, SpaceMismatchError, StoreError, StoreLockedError
-from rag_embeddings.store.database import SCHEMA
+from rag_embeddings.errors import SpaceMismatchError, StoreError, StoreLockedError
 from rag_embeddings.store.ledger import Ledger
 from rag_embeddings.store.memory import MemoryStore
+from rag_embeddings.store.pair import Pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,6 +57,7 @@ class SharedIndex:
         if path is not None:
             path.mkdir(parents=True, exist_ok=True)
         self.ledger = Ledger(None if path is None else path / _LEDGER)
+        self._pair = None if path is None else Pair(path, self.ledger, self._guarded)
         self._stores: tuple[Store, Store] | None = None
         self._opened_at = -1  # generation of the ledger before the stores were opened
         self._lock: FileLock | None = None
@@ -124,6 +126,7 @@ class SharedIndex:
         lock = self._locked()
         try:
             self._check(profile)  # another writer may have stamped the index before we had the lock
+            was_cut_off = self.ledger.meta("writer") is not None  # a writer that closes the index takes its name off
             with self.ledger.writing():
                 self.ledger.remember("writer", os.getpid())
                 if self.ledger.meta("profile") is None:
@@ -131,7 +134,7 @@ class SharedIndex:
                     self.ledger.remember("space", profile.space)
             with self._condition:
                 self._condition.wait_for(lambda: not self._changing)
-                self._change(self._open_for_writing)
+                self._change(partial(self._open_for_writing, profile, was_cut_off=was_cut_off))
                 self._is_writer = True
         except BaseException:
             if lock is not None:
@@ -183,62 +186,19 @@ class SharedIndex:
             store.close()
 
     def _open_for_reading(self) -> None:
-        if self.path is None:
-            self._opened_at = self.ledger.generation
-            return
-        # Both collections share one Chroma system per path: it is let go only when both are closed.
-        self._close_stores()
         self._opened_at = self.ledger.generation
-        if self.ledger.meta("profile") is None:
-            return
-        try:
-            self._stores = self._chroma(create=False)
-        except IndexNotFoundError:
-            if self.ledger.counts()["chunks"]:
-                raise StoreError(
-                    f"the vectors of the index in {str(self.path)!r} are gone; delete the directory and index again"
-                ) from None
-
-    def _open_for_writing(self) -> None:
         profile = self.profile
-        if profile is None:
-            raise StoreError("the index has no profile")
-        if self.path is None:
-            self._stores = (MemoryStore(profile.similarity), MemoryStore(profile.similarity))
+        if self._pair is None or profile is None:  # in memory, or nothing was ever written
             return
         self._close_stores()
-        self._stores = self._chroma(create=True)
+        self._stores = self._pair.for_reading(profile.similarity)
 
-    def _chroma(self, *, create: bool) -> tuple[Store, Store]:
-        if self.path is None:
-            raise StoreError("an index in memory has no Chroma directory")
-        from rag_embeddings.store.chroma import ChromaStore  # noqa: PLC0415 - chromadb takes a second to import
-
-        profile, space = self.profile, self.ledger.meta("space")
-        if profile is None:
-            raise StoreError("the index has no profile")
-        opened: list[ChromaStore] = []
-        with self._guarded():
-            try:
-                for name in ("sentences", "chunks"):
-                    store = ChromaStore(
-                        self.path / "chroma",
-                        name,
-                        similarity=profile.similarity,
-                        create=create,
-                        stamp={"space": space, "schema": SCHEMA},
-                        guard=self._guarded,
-                    )
-                    opened.append(store)
-                    if store.stamp.get("space") != space:
-                        raise SpaceMismatchError(
-                            f"ledger and vectors in {str(self.path)!r} belong to different indexes; index again"
-                        )
-            except BaseException:
-                for store in opened:
-                    store.close()
-                raise
-        return opened[0], opened[1]
+    def _open_for_writing(self, profile: Profile, *, was_cut_off: bool) -> None:
+        self._close_stores()
+        if self._pair is None:
+            self._stores = (MemoryStore(profile.similarity), MemoryStore(profile.similarity))
+        else:
+            self._stores = self._pair.for_writing(profile.similarity, was_cut_off=was_cut_off)
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

@@ -1,0 +1,142 @@
+"""The two vector stores of an index on disk, sentences and chunks: opening them, and building them again."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from rag_embeddings.errors import IndexNotFoundError, StoreError
+from rag_embeddings.store.kept import KeptStore, complete, finds
+from rag_embeddings.store.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from rag_embeddings.encode.profile import Similarity
+    from rag_embeddings.store.base import Store
+    from rag_embeddings.store.chroma import ChromaStore
+    from rag_embeddings.store.ledger import Ledger
+
+    Guard = Callable[[], AbstractContextManager[Any]]
+
+_NAMES = ("sentences", "chunks")
+_CHROMA = "chroma"
+_VECTORS = "vectors"
+
+
+class Pair:
+    """Opens the stores of one index directory. Holds nothing open itself.
+
+    Args:
+        path: The index directory.
+        ledger: Its ledger, where profile and space are stamped.
+        guard: Keeps other processes away from Chroma's files while it is entered.
+    """
+
+    def __init__(self, path: Path, ledger: Ledger, guard: Guard) -> None:
+        self._path = path
+        self._ledger = ledger
+        self._guard = guard
+
+    def for_reading(self, similarity: Similarity) -> tuple[Store, Store]:
+        """Open the stores as they are.
+
+        While Chroma's files are damaged or being built again, which only a writer does, the records kept beside them
+        answer: exactly, if more slowly.
+        """
+        from rag_embeddings.store.chroma import DamagedStoreError  # noqa: PLC0415 - chromadb is an extra
+
+        with self._guard():
+            if not self._ledger.meta("rebuilding"):
+                try:
+                    return self._kept_and_found(similarity, create=False)
+                except (DamagedStoreError, IndexNotFoundError):
+                    pass  # answered below
+        return self._kept(similarity)
+
+    def for_writing(self, similarity: Similarity, *, was_cut_off: bool) -> tuple[Store, Store]:
+        """Open the stores, make Chroma's files if they are absent, build them again if they are damaged.
+
+        Args:
+            similarity: How vectors are compared.
+            was_cut_off: Whether the last writer did not close the index, so that damage must be looked for.
+        """
+        from rag_embeddings.store.chroma import DamagedStoreError  # noqa: PLC0415 - chromadb is an extra
+
+        stores = None
+        if not self._ledger.meta("rebuilding"):
+            try:
+                stores = self._kept_and_found(similarity, create=True)
+            except DamagedStoreError:
+                stores = None
+        if stores is not None and was_cut_off:
+            for store in stores:
+                complete(store.kept, store.index)
+            if not all(finds(store.kept, store.index) for store in stores):
+                _close(stores)
+                stores = None
+        return stores or self._rebuilt(similarity)
+
+    def _rebuilt(self, similarity: Similarity) -> tuple[KeptStore, KeptStore]:
+        self._ledger.remember("rebuilding", True)  # noqa: FBT003 - a value, not a flag
+        self._ledger.advance()  # readers let go of the old files
+        with self._guard():
+            shutil.rmtree(self._path / _CHROMA)
+        stores = self._kept_and_found(similarity, create=True)
+        for store in stores:
+            complete(store.kept, store.index)
+        self._ledger.remember("rebuilding", False)  # noqa: FBT003
+        self._ledger.advance()
+        return stores
+
+    def _kept_and_found(self, similarity: Similarity, *, create: bool) -> tuple[KeptStore, KeptStore]:
+        kept = self._kept(similarity)
+        found: list[ChromaStore] = []
+        try:
+            found.extend(self._chroma(name, similarity, create=create) for name in _NAMES)
+        except BaseException:
+            _close([*found, *kept])
+            raise
+        return KeptStore(kept[0], found[0]), KeptStore(kept[1], found[1])
+
+    def _chroma(self, name: str, similarity: Similarity, *, create: bool) -> ChromaStore:
+        from rag_embeddings.store.chroma import ChromaStore  # noqa: PLC0415 - chromadb is an extra
+
+        space = self._ledger.meta("space")
+        store = ChromaStore(
+            self._path / _CHROMA,
+            name,
+            similarity=similarity,
+            create=create,
+            stamp={"space": space},
+            guard=self._guard,
+        )
+        if store.stamp.get("space") != space:
+            store.close()
+            raise StoreError(
+                f"ledger and vectors in {str(self._path)!r} belong to different indexes; "
+                "delete the directory and index again"
+            )
+        return store
+
+    def _kept(self, similarity: Similarity) -> tuple[SqliteStore, SqliteStore]:
+        folder = self._path / _VECTORS
+        files = [folder / f"{name}.sqlite3" for name in _NAMES]
+        if not all(file.exists() for file in files) and self._ledger.counts()["chunks"]:
+            raise StoreError(
+                f"the vectors of the index in {str(self._path)!r} are gone; delete the directory and index again"
+            )
+        folder.mkdir(exist_ok=True)
+        sentences = SqliteStore(files[0], similarity=similarity)
+        try:
+            return sentences, SqliteStore(files[1], similarity=similarity)
+        except BaseException:
+            sentences.close()
+            raise
+
+
+def _close(stores: list[Store] | tuple[Store, ...]) -> None:
+    for store in stores:
+        store.close()

@@ -1,0 +1,158 @@
+"""The exact store on disk: records in a SQLite table, compared one by one.
+
+Beside a Chroma collection it keeps what Chroma cannot be trusted with; see `rag_embeddings.store.kept`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rag_embeddings.errors import StoreError
+from rag_embeddings.store.base import Hit, Record
+from rag_embeddings.store.database import Database
+from rag_embeddings.store.records import best_hits, checked_query, possible, prepared, similarities
+from rag_embeddings.text import canonical_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from rag_embeddings.encode.base import Vectors
+    from rag_embeddings.encode.profile import Similarity
+
+SCHEMA = 1
+_TABLES = """
+CREATE TABLE records (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    vector BLOB NOT NULL,
+    text TEXT NOT NULL,
+    metadata TEXT NOT NULL
+)
+"""
+_BOUND = 500  # values bound in one statement
+
+
+class SqliteStore:
+    """Vectors in a SQLite file, searched exactly. Thread-safe. Obeys `rag_embeddings.store.base.Store`.
+
+    A search reads all vectors into memory and keeps them until the file changes.
+
+    Args:
+        path: The file, made if absent; None keeps everything in memory.
+        similarity: How vectors are compared.
+
+    Raises:
+        StoreError: If the file is something else or was written by a newer version.
+    """
+
+    def __init__(self, path: Path | None, *, similarity: Similarity = "cosine") -> None:
+        self.similarity = similarity
+        self._database = Database(path, _TABLES, SCHEMA)
+        self._loaded: tuple[object, list[str], Vectors] | None = None
+
+    def upsert(self, records: Sequence[Record]) -> None:
+        """Write records, replacing those whose id exists, metadata and all.
+
+        Raises:
+            StoreError: On a vector of another width or an impossible id, with nothing written.
+            VectorError: On NaN, infinity or a vector of zeros, with nothing written.
+        """
+        with self._database.writing():
+            ready = prepared(records, self._dimensions())
+            self._database.execute_many(
+                "INSERT INTO records (id, vector, text, metadata) VALUES (?, ?, ?, ?) ON CONFLICT (id)"
+                " DO UPDATE SET vector = excluded.vector, text = excluded.text, metadata = excluded.metadata",
+                ((item.id, item.vector.tobytes(), item.text, canonical_json(item.metadata)) for item in ready),
+            )
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Remove records. Ids that do not exist are ignored."""
+        with self._database.writing():
+            for part in _parts(ids):
+                self._database.execute(f"DELETE FROM records WHERE id IN ({_marks(part)})", part)  # noqa: S608
+
+    def search(self, vector: Vectors, k: int) -> list[Hit]:
+        """Return the k most similar records, best first, equal ones in the order of their ids.
+
+        Raises:
+            ValueError: If ``k`` is below 1.
+            StoreError: If the vector has another width.
+        """
+        with self._database.reading():
+            query = checked_query(vector, k, self._dimensions())
+            ids, matrix = self._all()
+        return best_hits(ids, similarities(matrix, query, self.similarity), k) if ids else []
+
+    def get(self, ids: Sequence[str]) -> list[Record]:
+        """Return the records that exist, in the order of ``ids``."""
+        found = {}
+        with self._database.reading():
+            for part in _parts(ids):
+                sql = f"SELECT id, vector, text, metadata FROM records WHERE id IN ({_marks(part)})"  # noqa: S608
+                for identity, vector, text, metadata in self._database.execute(sql, part):
+                    row = np.frombuffer(vector, dtype=np.float32)
+                    found[identity] = Record(identity, row, text, json.loads(metadata))
+        return [found[identity] for identity in ids if identity in found]
+
+    def contains(self, ids: Sequence[str]) -> set[str]:
+        """Return those of ``ids`` that exist."""
+        with self._database.reading():
+            return {
+                row[0]
+                for part in _parts(ids)
+                for row in self._database.execute(f"SELECT id FROM records WHERE id IN ({_marks(part)})", part)  # noqa: S608
+            }
+
+    def ids(self) -> Iterator[str]:
+        """Yield every id, oldest first, a page at a time."""
+        last = -1
+        while True:
+            with self._database.reading():
+                page = self._database.execute(
+                    "SELECT number, id FROM records WHERE number > ? ORDER BY number LIMIT 1000", (last,)
+                ).fetchall()
+            if not page:
+                return
+            yield from (identity for _, identity in page)
+            last = page[-1][0]
+
+    def __len__(self) -> int:
+        with self._database.reading():
+            return int(self._database.execute("SELECT count(*) FROM records").fetchone()[0])
+
+    def close(self) -> None:
+        """Close the file. A closed store raises StoreError on use."""
+        self._database.close()
+        self._loaded = None
+
+    def _dimensions(self) -> int | None:
+        row = self._database.execute("SELECT length(vector) FROM records LIMIT 1").fetchone()
+        return None if row is None else row[0] // 4
+
+    def _all(self) -> tuple[list[str], Vectors]:
+        version = self._database.version()
+        if self._loaded is None or self._loaded[0] != version:
+            rows = self._database.execute("SELECT id, vector FROM records ORDER BY number").fetchall()
+            matrix = np.frombuffer(b"".join(vector for _, vector in rows), dtype=np.float32)
+            if rows and matrix.size % len(rows):
+                raise StoreError("the file of vectors is damaged: they differ in width; index again")
+            self._loaded = (
+                version,
+                [identity for identity, _ in rows],
+                matrix.reshape(len(rows), -1) if rows else matrix,
+            )
+        return self._loaded[1], self._loaded[2]
+
+
+def _parts(ids: Sequence[str]) -> Iterator[list[str]]:
+    wanted = possible(ids)
+    for start in range(0, len(wanted), _BOUND):
+        yield wanted[start : start + _BOUND]
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ",".join("?" * len(values))
