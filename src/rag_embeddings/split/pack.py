@@ -147,26 +147,29 @@ def _cheapest(
     lowest = np.searchsorted(sums, sums - maximum)
     lowest[1:] = np.minimum(np.maximum(lowest[1:], walls), np.arange(count))
     lows = lowest.tolist()
-    uniform = not extra.any()
+    # A chunk misses the target by behind[end] - before[start], relative to the target.
+    before = (sums[:-1] - extra) / target
+    behind = (sums / target - 1).tolist()
+    prices = [*costs[1:].tolist(), 0.0]
+    allowed = maximum / target - 1 + 1e-9
+    shifted = bool(extra.any())  # otherwise everything from lows[end] on fits
     best = np.zeros(count + 1)
-    previous = np.zeros(count + 1, dtype=np.int64)
+    previous = [0] * (count + 1)
     for end in range(1, count + 1):
         low = lows[end]
-        sizes = sums[end] - sums[low:end]
-        if not uniform:
-            sizes = sizes + extra[low:end]
-        missed = sizes / target - 1
-        totals = best[low:end] + missed * missed
-        if not uniform:
-            totals[sizes > maximum] += _UNWANTED * maximum
+        missed = behind[end] - before[low:end]
+        totals = missed * missed
+        totals += best[low:end]
+        if shifted:
+            fits = missed <= allowed
+            fits[-1] = True  # where nothing fits: the last atom alone
+            totals[~fits] = np.inf
         choice = int(totals.argmin())
-        if end - low > 1 and sizes[choice] > maximum:
-            choice = end - low - 1  # nothing fits: the last atom alone
         previous[end] = low + choice
-        best[end] = totals[choice] + (costs[end] if end < count else 0)
+        best[end] = totals[choice] + prices[end - 1]
     starts = []
     end = count
     while end > 0:
-        end = int(previous[end])
+        end = previous[end]
         starts.append(end)
     return starts[::-1]

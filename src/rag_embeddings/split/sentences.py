@@ -4,8 +4,8 @@ The boundaries inside a stretch of prose come from `sentencex`: rules for many l
 numbers; MIT licence, no dependencies, no model, character offsets, and about 40 MB/s on short input. Four habits of it
 are worked around here:
 
-- it is quadratic in the length of a text that is not ASCII, so it sees pieces of at most `WINDOW` characters, the last,
-  incomplete sentence of each carried over to the next;
+- it is quadratic in the length of a text that is not ASCII, so it sees windows of `WINDOW` characters, wider ones only
+  where no sentence ends in it; the last, incomplete sentence of each is carried over to the next;
 - it does not break at single newlines, which glues a heading to the paragraph below. A newline counts as a break
   unless the line was wrapped, that is, the first word of the next line would not have fitted into the longest line of
   its paragraph;
@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-WINDOW = 8192
-"""Longest piece given to `sentencex`, in characters."""
+WINDOW = 2048
+"""Characters that `sentencex` sees at once."""
+LONGEST = 8192
+"""Longest sentence, in characters. What goes on longer is cut, behind white space where there is some."""
 
 # Nobody wraps lines outside these widths: shorter ones are lists and verses, longer ones paragraphs.
 _NARROWEST, _WIDEST = 40, 200
@@ -146,8 +148,9 @@ def _content(position: int, line: str) -> int:
 
 def _prose(text: str, start: int, end: int, language: str) -> Iterator[int]:
     """Yield the starts of the sentences in ``text[start:end]``, which begins and ends without white space."""
+    window = WINDOW
     while True:
-        stop = min(start + WINDOW, end)
+        stop = min(start + window, end)
         piece = text[start:stop]
         found = [start]
         for item in get_sentence_boundaries(language, piece)[1:]:
@@ -158,10 +161,14 @@ def _prose(text: str, start: int, end: int, language: str) -> Iterator[int]:
         if stop == end:
             yield from found
             return
+        if len(found) == 1 and window < LONGEST:
+            window *= 2
+            continue
         if len(found) == 1:
             found.append(start + _last_space(piece))
         yield from found[:-1]  # the last one may go on behind the window
         start = found[-1]
+        window = WINDOW
 
 
 def _last_space(piece: str) -> int:
