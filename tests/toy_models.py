@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+import toy_tokenizers
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import modules
 from transformers import AutoModel, BertConfig, PreTrainedTokenizerFast, Qwen2Config
 
-import toy_tokenizers
+from rag_embeddings.encode.transformer import TransformerEncoder
+
 
 WIDTH = 32
-LIMIT = 24  # tokens, special ones included
+LIMIT = 40  # tokens, special ones included
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,27 @@ TOYS = {
     "static_prompts": Toy(pooling=None, prompts=PROMPTS),
     "router": Toy(router=True, prompts=PROMPTS),
 }
+
+
+_HOME = tempfile.TemporaryDirectory(prefix="toy_models_")
+
+
+@functools.cache
+def folder(name: str) -> Path:
+    """The folder of one of `TOYS`, built when first asked for and removed when the process ends."""
+    return save(Path(_HOME.name) / name, TOYS[name])
+
+
+@functools.cache
+def encoder(name: str) -> TransformerEncoder:
+    """One of `TOYS` as it is, loaded once."""
+    return TransformerEncoder(folder(name))
+
+
+@functools.cache
+def minilm() -> TransformerEncoder:
+    """The real all-MiniLM-L6-v2 from its package, loaded once."""
+    return TransformerEncoder()
 
 
 def save(folder: Path, toy: Toy, seed: int = 0) -> Path:

@@ -209,6 +209,9 @@ def _text_input(module: Any, prompt: str) -> TextInput:
             f"the model begins with {type(module).__name__} and the tokenizer {type(tokenizer).__name__}; needed is a "
             "Transformer or StaticEmbedding that reads plain text through a fast tokenizer"
         )
+    # Files of tokenizers carry a truncation of their own; nobody who counts with this one wants it.
+    backend.no_truncation()
+    backend.no_padding()
     return TextInput(tokenizer, backend, prompt, getattr(module, "max_seq_length", None), special_tokens=not static)
 
 

@@ -57,7 +57,7 @@ def resolve(model: str | PathLike[str], *, revision: str | None = None, trust_re
     name = str(model)
     if name in BUNDLED_NAMES and revision is None and (folder := bundled_folder()) is not None:
         source = Source(f"{ORGANISATION}/{name.rpartition('/')[2]}", folder)
-    elif (folder := Path(name).expanduser()).is_dir():
+    elif name and (folder := Path(name).expanduser()).is_dir():
         if revision is not None:
             raise UnsupportedModelError(f"{name!r} is a local folder, which has no revision {revision!r}; leave it out")
         source = Source(name, folder)
@@ -91,9 +91,19 @@ def bundled_folder() -> Path | None:
 
 
 def weight_folders(folder: Path) -> list[tuple[Path, bool]]:
-    """Return the folders a model loads weights from, in order, and whether their subfolders count as well."""
+    """Return the folders a model loads weights from, in order, and whether their subfolders count as well.
+
+    Raises:
+        UnsupportedModelError: If the model's list of parts cannot be read, or points out of its folder.
+    """
     listing = folder / "modules.json"
-    paths = [module["path"] for module in json.loads(listing.read_text("utf-8"))] if listing.is_file() else [""]
+    try:
+        paths = [module["path"] for module in json.loads(listing.read_bytes())] if listing.is_file() else [""]
+        outside = [path for path in paths if not (folder / path).resolve().is_relative_to(folder.resolve())]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UnsupportedModelError(f"{listing} is not a list of the model's parts: {error!r}") from error
+    if outside:
+        raise UnsupportedModelError(f"{listing} points out of the model's folder: {outside[0]!r}")
     routed = (folder / "router_config.json").is_file()
     return [(folder / path, path != "" or routed) for path in paths]
 
