@@ -10,6 +10,7 @@
     ├── TextTooLongError       a text exceeds the model's limit and may not be split
     ├── QuestionError          evaluation questions or results that cannot be used as given
     ├── VectorError            an encoder returned vectors that must not be stored (NaN, wrong shape, zero)
+    ├── RemoteEncoderError     a service that encodes failed, after the attempts that were worth making
     ├── StoreError             a store could not do what was asked
     │   ├── SpaceMismatchError     vectors of another embedding space
     │   ├── StoreLockedError       another process is writing to this directory
@@ -56,6 +57,10 @@ class QuestionError(RagEmbeddingsError, ValueError):
 
 class VectorError(RagEmbeddingsError, ValueError):
     """An encoder returned vectors that must not be stored."""
+
+
+class RemoteEncoderError(RagEmbeddingsError):
+    """A service that encodes failed, after the attempts that were worth making."""
 
 
 class StoreError(RagEmbeddingsError):
