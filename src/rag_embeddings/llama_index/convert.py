@@ -19,7 +19,7 @@ from llama_index.core.schema import Document as LlamaIndexDocument
 from rag_embeddings.text import Document
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from rag_embeddings.retrieve.base import Match
     from rag_embeddings.text import Chunk
@@ -67,41 +67,39 @@ def from_core(document: Document) -> LlamaIndexDocument:
     return LlamaIndexDocument(text=document.text, id_=document.id, metadata=metadata, **presentation)
 
 
-def from_chunk(chunk: Chunk, parent: BaseNode, node_id: str, *, include_metadata: bool = True) -> TextNode:
-    """Turn a chunk of a node into a node.
+def from_chunks(
+    chunks: Sequence[Chunk], parent: BaseNode, node_ids: Sequence[str], *, include_metadata: bool = True
+) -> list[TextNode]:
+    """Turn the chunks of a node into nodes.
 
     Args:
-        chunk: A chunk of ``to_core(parent)``.
+        chunks: Chunks of ``to_core(parent)``.
         parent: The document or node that was split. Its embedding is not copied: it is the vector of another text.
-        node_id: Id of the new node.
-        include_metadata: Give the node the parent's metadata, the chunk's, ``start_index``, ``end_index`` and
+        node_ids: Ids of the new nodes.
+        include_metadata: Give a node the parent's metadata, the chunk's, ``start_index``, ``end_index`` and
             ``source_id``; otherwise none.
 
     Returns:
-        A node whose text is the slice. Its SOURCE is the root document, and its offsets count characters there. Where
-        a parent that is itself a node does not say where it stands in the root, the offsets are None.
+        Nodes whose text is the slice. Their SOURCE is the root document, and their offsets count characters there.
+        Where a parent that is itself a node does not say where it stands in the root, the offsets are None.
     """
-    source = parent.source_node or parent.as_related_node_info()
+    source = parent.source_node or _reference(parent)
     shift = _place(parent)
-    start, end = (None, None) if shift is None else (shift + chunk.start, shift + chunk.end)
-    metadata: dict[str, Any] = {}
-    if include_metadata:
-        metadata = {**deepcopy(parent.metadata), **deepcopy(dict(chunk.metadata))}
-        found = {"start_index": start, "end_index": end, "source_id": source.node_id}
-        # Offsets that a parent's metadata brought along count in the parent's text, not in this one.
-        metadata = {key: value for key, value in metadata.items() if key not in found}
-        metadata.update({key: value for key, value in found.items() if value is not None})
-        if chunk.context:
-            metadata["context"] = chunk.context
-    return TextNode(
-        id_=node_id,
-        text=chunk.text,
-        metadata=metadata,
-        start_char_idx=start,
-        end_char_idx=end,
-        relationships={NodeRelationship.SOURCE: source},
-        **_hiding_bookkeeping(_presentation(parent)),
-    )
+    presentation = _hiding_bookkeeping(_presentation(parent))
+    nodes = []
+    for chunk, node_id in zip(chunks, node_ids, strict=True):
+        start, end = (None, None) if shift is None else (shift + chunk.start, shift + chunk.end)
+        node = TextNode(
+            id_=node_id,
+            text=chunk.text,
+            metadata=_metadata(chunk, parent, start, end, source.node_id) if include_metadata else {},
+            start_char_idx=start,
+            end_char_idx=end,
+            relationships={NodeRelationship.SOURCE: source},
+            **presentation,
+        )
+        nodes.append(node)
+    return nodes
 
 
 def from_match(match: Match) -> NodeWithScore:
@@ -120,6 +118,25 @@ def from_match(match: Match) -> NodeWithScore:
         **_hiding_bookkeeping(presentation),
     )
     return NodeWithScore(node=node, score=match.score)
+
+
+def _metadata(chunk: Chunk, parent: BaseNode, start: int | None, end: int | None, source_id: str) -> dict[str, Any]:
+    """Merge the parent's metadata, the chunk's and the place; the parent's own place does not hold for a part of it."""
+    place = {"start_index": start, "end_index": end, "source_id": source_id}
+    metadata = {**deepcopy(parent.metadata), **deepcopy(dict(chunk.metadata))}
+    metadata = {key: value for key, value in metadata.items() if key not in place}
+    metadata.update({key: value for key, value in place.items() if value is not None})
+    if chunk.context:
+        metadata["context"] = chunk.context
+    return metadata
+
+
+def _reference(parent: BaseNode) -> RelatedNodeInfo:
+    """Refer to a root document. LlamaIndex cannot hash a text with lone surrogates; then there is no hash."""
+    try:
+        return parent.as_related_node_info()
+    except UnicodeEncodeError:
+        return RelatedNodeInfo(node_id=parent.node_id, node_type=parent.get_type(), metadata=parent.metadata)
 
 
 def _place(parent: BaseNode) -> int | None:

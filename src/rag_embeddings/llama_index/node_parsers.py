@@ -16,7 +16,7 @@ from llama_index.core.utils import get_tqdm_iterable
 
 from rag_embeddings.encode.wrap import wrap
 from rag_embeddings.llama_index.component import PortableComponent
-from rag_embeddings.llama_index.convert import from_chunk, to_core
+from rag_embeddings.llama_index.convert import from_chunks, to_core
 from rag_embeddings.llama_index.embedding import InstructionEmbedding
 from rag_embeddings.llama_index.naming import callable_name
 from rag_embeddings.split.base import DEFAULT_MAX_TOKENS, DEFAULT_TOKENIZER, Splitter
@@ -83,9 +83,12 @@ class SpanNodeParser(PortableComponent, NodeParser):
         splitter = self.splitter
         found: list[BaseNode] = []
         for node in get_tqdm_iterable(nodes, show_progress, "Parsing nodes"):
-            for position, chunk in enumerate(splitter.split(to_core(node))):
-                node_id = chunk.id if self.id_func is default_id_func else self.id_func(position, node)
-                found.append(from_chunk(chunk, node, node_id, include_metadata=self.include_metadata))
+            chunks = splitter.split(to_core(node))
+            if self.id_func is default_id_func:
+                ids = [chunk.id for chunk in chunks]
+            else:
+                ids = [self.id_func(position, node) for position in range(len(chunks))]
+            found.extend(from_chunks(chunks, node, ids, include_metadata=self.include_metadata))
         return found
 
     async def _aparse_nodes(

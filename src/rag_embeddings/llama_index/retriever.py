@@ -212,6 +212,10 @@ class SentenceParentRetriever(BaseRetriever):
         """
         return bool(self._indexer().delete([ref_doc_id]))
 
+    def ref_doc_ids(self) -> list[str]:
+        """Return the ids of all documents in the index."""
+        return self._indexer().document_ids()
+
     def get_documents(self, ref_doc_ids: Sequence[str]) -> list[LlamaIndexDocument]:
         """Return whole documents, as they were inserted.
 
