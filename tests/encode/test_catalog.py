@@ -6,6 +6,7 @@ import pickle
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -567,6 +568,14 @@ def test_late_chunking_follows_pooling() -> None:
     assert known("voyage-context-3").late_chunking == "server"
     assert known("perplexity-ai/pplx-embed-context-v1-0.6b").late_chunking == "trained"
     assert known("lightonai/DenseOn").late_chunking_friendly is None
+
+
+def test_the_docs_name_models_that_the_catalog_has() -> None:
+    page = Path(__file__).parents[2] / "docs" / "models.md"
+    names = set(re.findall(r"`([A-Za-z][\w-]+/[\w.-]+)`", page.read_text("utf-8")))
+    assert len(names) > 20
+    assert not [name for name in names if find(name) is None and not name.startswith("src/")]
+    assert f"catalog of {len(entries())} embedding models" in page.read_text("utf-8")
 
 
 def test_description_search_names_its_query_model() -> None:
