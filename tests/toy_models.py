@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import toy_tokenizers
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import modules
 from transformers import AutoModel, BertConfig, PreTrainedTokenizerFast, Qwen2Config
 
+import toy_tokenizers
 from rag_embeddings.encode.transformer import TransformerEncoder
-
 
 WIDTH = 32
 LIMIT = 40  # tokens, special ones included

@@ -1,7 +1,6 @@
 """From a name to a folder: bundled, local, hub; and what is refused on the way."""
 
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -12,8 +11,8 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
-import toy_models
 
+import toy_models
 from rag_embeddings.encode import resolve as room
 from rag_embeddings.encode.resolve import bundled_folder, resolve, weight_files, weights_digest
 from rag_embeddings.encode.transformer import TransformerEncoder
@@ -242,7 +241,7 @@ def test_a_failed_load_can_be_tried_again(tmp_path):
 
 
 def test_an_empty_folder_is_named(tmp_path):
-    with pytest.raises(UnsupportedModelError, match=os.path.basename(tmp_path)):
+    with pytest.raises(UnsupportedModelError, match=tmp_path.name):
         _ = TransformerEncoder(tmp_path).profile
 
 

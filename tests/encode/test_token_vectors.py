@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
-import toy_models
-import toy_tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_models import LIMIT
 
+import toy_models
+import toy_tokenizers
 from rag_embeddings.encode.base import Role
 from rag_embeddings.encode.fitting import windows
 from rag_embeddings.encode.token_vectors import SummedTokenVectors
@@ -15,6 +14,7 @@ from rag_embeddings.encode.tokens import TextInput, own_tokens, why_not_offsets
 from rag_embeddings.encode.transformer import TransformerEncoder
 from rag_embeddings.errors import DocumentError, TextTooLongError, UnsupportedModelError, VectorError
 from rag_embeddings.text import Span
+from toy_models import LIMIT
 
 ALLOWED = ["mean", "mean_bpe", "mean_unigram", "dense", "prompts", "passage", "without_prompt", "router"]
 REFUSED = {
@@ -131,7 +131,7 @@ class TestPooling:
         assert vectors.pool([]).shape == (0, 5)
 
     def test_a_span_behind_the_text_is_refused(self):
-        with pytest.raises(DocumentError, match="end=21.* 20 characters"):
+        with pytest.raises(DocumentError, match=r"end=21.* 20 characters"):
             one_hot(self.OFFSETS, 20).pool([Span(0, 3), Span(3, 21)])
 
 

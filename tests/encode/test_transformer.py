@@ -12,14 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-import toy_models
 from sentence_transformers import SentenceTransformer
-from toy_models import LIMIT, TOYS
 
+import toy_models
 from rag_embeddings.encode.base import Role, TokenEncoder
 from rag_embeddings.encode.profile import Profile
 from rag_embeddings.encode.transformer import TransformerEncoder
 from rag_embeddings.errors import BudgetError, TextTooLongError, UnsupportedModelError, VectorError
+from toy_models import LIMIT, TOYS
 
 SHORT = ["the river rose", "Is it safe?\n\nyes ", " a", "a\r\nb\tc", "über", "the river rose"]
 REAL = [
@@ -29,6 +29,10 @@ REAL = [
     "河水在春天慢慢上涨。",
     "x",
 ]
+
+
+def repickled(thing):
+    return pickle.loads(pickle.dumps(thing))  # noqa: S301  (our own bytes)
 
 
 class Recorder:
@@ -125,7 +129,8 @@ class TestVectors:
             ["How hot must copper be to melt?", "Copper melts at 1085 degrees.", "The teacher drank the water."],
             "query",
         )
-        assert question @ right > 0.6 > 0.3 > question @ wrong
+        assert question @ right > 0.6
+        assert question @ wrong < 0.3
 
     @pytest.mark.parametrize(("name", "normalize"), [("mean", None), ("mean", True), ("max", True), ("static", True)])
     def test_normalised_have_length_one(self, name, normalize):
@@ -170,9 +175,9 @@ class TestVectors:
         assert np.allclose(encoder.encode(SHORT, "query"), alone, rtol=0, atol=1e-6)
 
     def test_a_text_without_tokens_is_named(self):
-        with pytest.raises(VectorError, match="text 2 .*no tokens"):
+        with pytest.raises(VectorError, match=r"text 2 .*no tokens"):
             toy_models.encoder("mean_bpe").encode(["a", "a", "", "b"], "query")
-        with pytest.raises(VectorError, match="text 1 .*no tokens"):
+        with pytest.raises(VectorError, match=r"text 1 .*no tokens"):
             toy_models.encoder("static").encode(["a", " "], "query")
 
     def test_nan_is_named(self, tmp_path):
@@ -366,13 +371,14 @@ class TestSettings:
         assert capfd.readouterr() == ("", "")
 
 
-class TestTravel:
-    SETTINGS = {"query_prompt": "ask ", "dimensions": 12, "too_long": "error", "batch_tokens": 99}
+TRAVELLING = {"query_prompt": "ask ", "dimensions": 12, "too_long": "error", "batch_tokens": 99}
 
-    @pytest.mark.parametrize("travel", [lambda e: pickle.loads(pickle.dumps(e)), copy.deepcopy, copy.copy])
+
+class TestTravel:
+    @pytest.mark.parametrize("travel", [repickled, copy.deepcopy, copy.copy])
     @pytest.mark.parametrize("loaded", [False, True])
     def test_a_copy_has_the_settings_and_the_original_goes_on(self, travel, loaded):
-        encoder = TransformerEncoder(toy_models.folder("prompts"), **self.SETTINGS)
+        encoder = TransformerEncoder(toy_models.folder("prompts"), **TRAVELLING)
         if loaded:
             encoder.encode(["a"], "query")
         arrived = travel(encoder)
@@ -385,7 +391,7 @@ class TestTravel:
         assert len(pickle.dumps(toy_models.minilm())) < 1000
 
     def test_settings_are_json_and_rebuild_the_encoder(self):
-        encoder = TransformerEncoder(toy_models.folder("prompts"), **self.SETTINGS)
+        encoder = TransformerEncoder(toy_models.folder("prompts"), **TRAVELLING)
         assert TransformerEncoder(**json.loads(json.dumps(encoder.settings()))).settings() == encoder.settings()
 
     def test_building_one_loads_nothing(self):

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-import toy_models
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import toy_models
 from rag_embeddings.encode.base import Role
 from rag_embeddings.encode.profile import Profile
 from rag_embeddings.testing.encoder import DeterministicEncoder
@@ -61,7 +61,7 @@ class Broken(DeterministicEncoder):
     [
         (lambda self, rows, texts, role: rows.astype(np.float64), "float32"),
         (lambda self, rows, texts, role: rows[:, :-1], "dimensions wide"),
-        (lambda self, rows, texts, role: rows if len(texts) else np.zeros((0, 3), np.float32), "no texts"),
+        (lambda self, rows, texts, role: rows if texts else np.zeros((0, 3), np.float32), "no texts"),
         (lambda self, rows, texts, role: rows * 2, "length 1"),
         (lambda self, rows, texts, role: np.where(rows > 0.4, np.nan, rows), "finite"),
         (lambda self, rows, texts, role: rows * np.array([[text != "a"] for text in texts]), "float32|zeros"),

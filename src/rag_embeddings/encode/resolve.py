@@ -55,9 +55,11 @@ def resolve(model: str | PathLike[str], *, revision: str | None = None, trust_re
         UnsupportedModelError: If the files are not those that were published, or hold pickled weights only.
     """
     name = str(model)
-    if name in BUNDLED_NAMES and revision is None and (folder := bundled_folder()) is not None:
-        source = Source(f"{ORGANISATION}/{name.rpartition('/')[2]}", folder)
-    elif name and (folder := Path(name).expanduser()).is_dir():
+    bundled = bundled_folder() if name in BUNDLED_NAMES and revision is None else None
+    folder = Path(name).expanduser()
+    if bundled is not None:
+        source = Source(f"{ORGANISATION}/{name.rpartition('/')[2]}", bundled)
+    elif name and folder.is_dir():
         if revision is not None:
             raise UnsupportedModelError(f"{name!r} is a local folder, which has no revision {revision!r}; leave it out")
         source = Source(name, folder)
