@@ -71,7 +71,7 @@ class Evaluation:
         """Return means and intervals as text, in per cent, ending with the sizes of passages."""
         head = f"{len(self.questions)} questions over {self.documents} documents; mean in % [95 % interval]"
         size = (
-            f"mean passage: {self.mean_tokens_retrieved:.0f} {self.counter} tokens over the first {self.ks[-1]} found"
+            f"mean passage: {self.mean_tokens_retrieved:.0f} tokens ({self.counter}) over the first {self.ks[-1]} found"
         )
         if self.mean_tokens_live is not None:
             size += f", {self.mean_tokens_live:.0f} over all {self.passages_live} in the index"

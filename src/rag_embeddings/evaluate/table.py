@@ -34,7 +34,8 @@ def render(
         if interval is None:
             return ""
         sign = "+" if signed else ""
-        mean, low, high = (100 * value for value in (interval.mean, interval.low, interval.high))
+        # Adding 0 turns -0.0 into 0.0.
+        mean, low, high = (round(100 * value, 1) + 0.0 for value in (interval.mean, interval.low, interval.high))
         return f"{mean:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
 
     cutoffs = [(f"@{k}", f"{k}") for k in ks] + [(f"@{budget} tokens", f"{budget}_tokens") for budget in budgets]

@@ -1,0 +1,103 @@
+"""`rag-embeddings ask`: the passages that answer a question, or an answer that cites them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from rag_embeddings.cli.models import models
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rag_embeddings.cli.models import Models
+    from rag_embeddings.retrieve.base import Match
+
+
+@click.command()
+@click.argument("question")
+@click.option("--db", required=True, type=click.Path(path_type=Path), help="Directory of the index.")
+@click.option("-k", default=5, show_default=True, type=click.IntRange(min=1), help="Number of passages.")
+@click.option(
+    "--score",
+    type=click.Choice(["best", "mean"]),
+    default="best",
+    show_default=True,
+    help="Rank by the best sentence, or by the mean of passage and best sentence.",
+)
+@click.option("--llm", metavar="PROVIDER:MODEL", help="Answer with a language model, such as openai:gpt-4o-mini.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def ask(context: click.Context, *, question: str, db: Path, k: int, score: str, llm: str | None, as_json: bool) -> None:
+    """Show the passages of an index that best match QUESTION.
+
+    Passages are numbered; with each stand its score, file, line and range of characters, and the sentence that matched
+    best is highlighted. No answer is made up from them, unless --llm names a language model: it is loaded through
+    LangChain and told to answer from these passages alone and to cite them by number.
+
+    JSON: question, passages (rank, score, source_id, start_index, end_index, line, text, context, matches (a list of
+    [start, end] in the document, best first), chunk_id, metadata), llm (null without), answer (null without --llm),
+    cited (ranks of the passages that the answer cites). All indices are half-open, in characters of the document.
+    """
+    if not question.strip():
+        raise click.UsageError("the question is empty")
+    matches = _search(models(context), db, question, k, score)
+    text = None
+    if llm is not None and matches:
+        from rag_embeddings.cli.answer import answer
+
+        text = answer(models(context).chat(llm), question, matches)
+    if as_json:
+        _print_json(question, matches, llm, text)
+    elif not matches:
+        print("The index holds no passages.")
+    elif text is not None:
+        _print_answer(text, matches)
+    else:
+        from rag_embeddings.cli.show import print_passages
+
+        print_passages(matches)
+        print("These are the best matching passages, not a generated answer; --llm PROVIDER:MODEL writes one.")
+
+
+def _search(models: Models, db: Path, question: str, k: int, score: str) -> list[Match]:
+    from rag_embeddings.retrieve.sentence_parent import SentenceParentSearch
+    from rag_embeddings.store.directory import IndexDirectory
+
+    with IndexDirectory.open(db) as directory:
+        profile = directory.profile
+        if profile is None:
+            return []
+        encoder = models.of_profile(profile)
+        return SentenceParentSearch(directory, encoder, score=score).search(question, k)  # type: ignore[arg-type]
+
+
+def _print_json(question: str, matches: Sequence[Match], llm: str | None, text: str | None) -> None:
+    from rag_embeddings.cli.answer import cited
+    from rag_embeddings.cli.show import as_json
+
+    found = {
+        "question": question,
+        "passages": [as_json(rank, match) for rank, match in enumerate(matches, 1)],
+        "llm": llm,
+        "answer": text,
+        "cited": [number for number in cited(text or "") if 1 <= number <= len(matches)],
+    }
+    print(json.dumps(found, indent=2))
+
+
+def _print_answer(text: str, matches: Sequence[Match]) -> None:
+    from rag_embeddings.cli.answer import cited
+    from rag_embeddings.cli.show import place, safe
+
+    print(safe(text))
+    print("\nSources:")
+    numbers = cited(text)
+    for rank, match in enumerate(matches, 1):
+        print(f"  [{rank}] {place(match)}{'' if rank in numbers else '  (not cited)'}")
+    if unknown := [number for number in numbers if not 1 <= number <= len(matches)]:
+        print(f"warning: the answer cites passages that it was not given: {unknown}", file=sys.stderr)
