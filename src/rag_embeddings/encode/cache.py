@@ -245,8 +245,8 @@ class CachedEncoder:
     `encode_tokens` goes through uncached, where the encoder inside has it.
 
     Args:
-        encoder: Any encoder. Its attributes ``precision`` (``"float32"`` where it has none) and ``too_long`` are part of
-            every key.
+        encoder: Any encoder. Its attributes ``precision`` (``"float32"`` where it has none) and ``too_long`` are part
+            of every key.
         cache: Where vectors are kept; None is the user's own file, `VectorCache()`.
         variant: Whatever sets this encoder's vectors apart and does not stand in its profile, such as the settings of
             somebody else's embedding. Part of every key.
@@ -284,6 +284,8 @@ class CachedEncoder:
 
     def encode(self, texts: Sequence[str], role: Role) -> Vectors:
         """Encode texts; see `rag_embeddings.encode.base.Encoder`."""
+        if isinstance(texts, str):
+            raise TypeError("texts is a sequence of strings; put a single text in a list")
         profile = self.profile
         role = Role(role)
         keys = vector_keys(

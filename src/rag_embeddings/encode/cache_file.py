@@ -31,6 +31,7 @@ FORMAT = 1  # part of every key too: bump it when the meaning of a row changes
 PAGE = 8192  # bytes; with a rowid table the fastest and smallest of those measured
 _WAIT = 30.0  # seconds that a process waits for another's transaction
 _MAGIC = b"SQLite format 3\x00"
+_SHORTEST = 512  # bytes of the smallest SQLite file that is not empty
 _APPLICATION = 0x52_41_47_56  # "RAGV", bytes 68 to 71 of the file
 _TABLES = {
     b"vectors": "CREATE TABLE vectors (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, dim INTEGER NOT NULL, "
@@ -186,9 +187,7 @@ class CacheFile:
     def _move(self, error: sqlite3.Error) -> None:
         """Rename the file and its companions. Only one damaged file is kept, so that damage cannot fill the disk."""
         if not (isinstance(error, _DamagedError) or _is_ours(self.path)):
-            raise StoreError(
-                f"{self.path} is not a vector cache, and was left as it is; give the path of a new file"
-            ) from error
+            raise StoreError(_foreign(self.path)) from error
         number = 1 + max((int(item.name.rpartition("-")[2]) for item in self._numbered()), default=0)
         self.remove_damaged()
         target = self.path.with_name(f"{self.path.name}.corrupt-{number}")
@@ -262,8 +261,12 @@ def _opened(path: Path) -> sqlite3.Connection:
         # Opened only to be made: closing a descriptor of an existing database would drop SQLite's locks on it.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except FileExistsError:
-        if not stat.S_ISREG(path.lstat().st_mode):
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode):
             raise StoreError(f"{path} is not a regular file: a vector cache is never opened through a link") from None
+        if 0 < found.st_size < _SHORTEST:
+            # SQLite would take it for empty and write over it.
+            raise (_DamagedError("it is cut off") if _is_ours(path) else StoreError(_foreign(path))) from None
     except OSError as error:
         raise StoreError(f"the vector cache {path} cannot be made: {error}") from error
     db = sqlite3.connect(path, timeout=_WAIT, isolation_level=None, check_same_thread=False)
@@ -284,7 +287,7 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     tables = dict(db.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
     application = db.execute("PRAGMA application_id").fetchone()[0]
     if tables and application != _APPLICATION and not tables.keys() & _TABLES.keys():
-        raise StoreError(f"{path} is a SQLite file of something else, and was left as it is; give another path")
+        raise StoreError(_foreign(path))
     try:
         db.execute("BEGIN IMMEDIATE")  # shows that the file can be written, too
     except sqlite3.OperationalError as error:
@@ -306,6 +309,10 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     db.execute("PRAGMA journal_mode = WAL")  # after the tables, so that page 1 stands in the file from the start
     db.execute("PRAGMA synchronous = NORMAL")
     db.execute("PRAGMA journal_size_limit = 16777216")
+
+
+def _foreign(path: Path) -> str:
+    return f"{path} is not a vector cache, and was left as it was; give the path of a new file"
 
 
 def _is_ours(path: Path) -> bool:

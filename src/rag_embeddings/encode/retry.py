@@ -54,8 +54,16 @@ _PASSING = frozenset(
 
 
 def estimated_tokens(texts: Sequence[str]) -> list[int]:
-    """Estimate tokens without a tokenizer: a third of the UTF-8 bytes, on the high side for most scripts and models."""
-    return [len(text.encode("utf-8", "surrogatepass")) // 3 + 1 for text in texts]
+    """Estimate tokens without a tokenizer, on the high side for most scripts and models.
+
+    A token for three ASCII characters, two for three bytes of UTF-8 beyond ASCII (two for a Chinese character).
+    """
+    found = []
+    for text in texts:
+        size = len(text.encode("utf-8", "surrogatepass"))
+        ascii_only = size if text.isascii() else len(text.encode("ascii", "ignore"))
+        found.append(ascii_only // 3 + 2 * (size - ascii_only) // 3 + 1)
+    return found
 
 
 @dataclass(frozen=True)
@@ -279,6 +287,8 @@ class BatchedEncoder:
             RemoteEncoderError: If a batch failed for good. Says which texts.
             VectorError: If a reply was not what must come back, twice. Says which texts.
         """
+        if isinstance(texts, str):
+            raise TypeError("texts is a sequence of strings; put a single text in a list")
         if len(texts) == 0:
             return np.zeros((0, self.profile.dimensions), dtype=np.float32)
         if Role(role) is Role.QUERY:
