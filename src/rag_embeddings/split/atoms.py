@@ -99,6 +99,9 @@ class Measure:
         Returns:
             At least two atoms, or one if the stretch is a single grapheme.
         """
+        if self._is_grapheme(start, end):
+            empty = np.zeros(1, dtype=np.int64)
+            return self._atoms(np.array([start, end], dtype=np.int64), empty, empty.astype(np.int8))
         starts, tokens, levels = self._fine(start, end, maximum, Level.SENTENCE)
         if len(starts) == 1:
             starts, tokens = self._graphemes(start, end)
@@ -120,8 +123,8 @@ class Measure:
         for index in np.flatnonzero(tokens > maximum).tolist():
             first = int(starts[index])
             last = int(starts[index + 1]) if index + 1 < len(starts) else end
-            if self.text[first:last].isspace():  # it will be a chunk of its own, and dropped
-                continue
+            if self.text[first:last].isspace() or self._is_grapheme(first, last):
+                continue  # white space will be a chunk of its own, and dropped
             graphemes, sizes = self._graphemes(first, last)
             kinds = np.full(len(graphemes), GRAPHEME, dtype=np.int8)
             kinds[0] = levels[index]
@@ -141,8 +144,11 @@ class Measure:
             clauses.append(word.group().rstrip()[-1:] in _CLAUSE_ENDS)
         marks = np.array(found, dtype=np.int64)
         starts = at_boundaries(marks, self.graphemes)[:-1]
-        levels = np.where(np.array(clauses)[np.searchsorted(marks, starts, side="right") - 1], CLAUSE, WORD)
+        levels = np.where(np.array(clauses)[np.searchsorted(marks, starts)], CLAUSE, WORD)
         return starts, levels.astype(np.int8)
+
+    def _is_grapheme(self, start: int, end: int) -> bool:
+        return not self.graphemes[start + 1 : end].any()
 
     def _graphemes(self, start: int, end: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         starts = np.flatnonzero(self.graphemes[start:end]).astype(np.int64) + start

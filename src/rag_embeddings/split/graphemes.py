@@ -55,7 +55,7 @@ def boundaries(text: str) -> NDArray[np.bool_]:
 
 
 def at_boundaries(positions: NDArray[np.int64], marks: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Move each position that lies inside a grapheme behind it.
+    """Move each position that lies inside a grapheme in front of it.
 
     Args:
         positions: Ascending character positions.
@@ -64,15 +64,15 @@ def at_boundaries(positions: NDArray[np.int64], marks: NDArray[np.bool_]) -> NDA
     Returns:
         Ascending positions without duplicates.
     """
-    wrong = np.flatnonzero(~marks[positions])
-    if len(wrong) == 0:
+    inside = np.flatnonzero(~marks[positions])
+    if len(inside) == 0:
         return np.unique(positions)
     moved = positions.copy()
-    behind = -1
     flags = marks.tobytes()
-    for index in wrong:
+    front = len(marks)
+    for index in inside[::-1].tolist():
         position = int(positions[index])
-        if position > behind:  # several positions may lie inside one huge grapheme: look for its end once
-            behind = flags.index(b"\x01", position)
-        moved[index] = behind
+        if position < front:  # several positions may lie inside one huge grapheme: look for its start once
+            front = flags.rindex(b"\x01", 0, position)
+        moved[index] = front
     return np.unique(moved)

@@ -38,8 +38,8 @@ class RecursiveSplitter(PackingSplitter):
             Level.PARAGRAPH: 0.0,
             Level.LINE: 0.1,
             Level.SENTENCE: 0.5,
-            Level.TITLE: 1.0,
-            CLAUSE: 1.5,
+            Level.TITLE: 1.5,
+            CLAUSE: 1.0,
             WORD: 3,
             GRAPHEME: 6,
         }

@@ -42,6 +42,8 @@ _LONGEST_TITLE = 80
 # What starts a line of its own: list items, headings, tables, quotations.
 _MARKER = re.compile(r"\s*(?:[-*+•‣◦–—]\s|\d{1,4}[.)]\s|[A-Za-z][.)]\s|#{1,6}\s|[|>=~`:])")  # noqa: RUF001
 _WORD = re.compile(r"\S+")
+# What looks like a sentence and is the number of a list item.
+_NUMBER = re.compile(r"\(?(?:\d{1,4}|[A-Za-z]|[ivxIVX]{1,5})[.)]\s*")
 
 
 class Level(IntEnum):
@@ -96,7 +98,7 @@ def sentence_marks(
     found = np.array([0, *starts[1:], len(text)], dtype=np.int64)
     marks = at_boundaries(found, graphemes)
     # Where two starts fell into one grapheme, the first one's level stays.
-    kept = np.searchsorted(found, marks[:-1], side="right") - 1
+    kept = np.searchsorted(found, marks[:-1])
     return marks, np.array(levels or [Level.PARAGRAPH], dtype=np.int8)[kept]
 
 
@@ -156,7 +158,7 @@ def _prose(text: str, start: int, end: int, language: str) -> Iterator[int]:
         for item in get_sentence_boundaries(language, piece)[1:]:
             sentence = item["text"].lstrip()
             at = item["end_index"] - len(sentence)
-            if sentence and piece[at - 1] != ".":
+            if sentence and piece[at - 1] != "." and not (len(found) == 1 and _NUMBER.fullmatch(piece, 0, at)):
                 found.append(start + at)
         if stop == end:
             yield from found

@@ -32,7 +32,7 @@ class SlidingWindowSplitter(PackingSplitter):
 
     kind: ClassVar[str] = "sliding_window"
     costs: ClassVar[Mapping[int, float]] = MappingProxyType(
-        {**dict.fromkeys(Level, 0.5), CLAUSE: 1.5, WORD: 3.0, GRAPHEME: 6.0}
+        {**dict.fromkeys(Level, 0.5), CLAUSE: 1.0, WORD: 3.0, GRAPHEME: 6.0}
     )
 
     def __init__(

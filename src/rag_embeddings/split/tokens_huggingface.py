@@ -64,12 +64,9 @@ class HuggingFaceCounter:
         counts = [0] * len(texts)
         rest = iter(cut)
         while batch := list(islice(rest, _AT_ONCE)):
-            narrow = all(_longest_word(text) <= WIDEST for _, text in batch)
-            # Offsets are not computed where no token can be too wide.
-            encode = self._tokenizer.encode_batch_fast if narrow else self._tokenizer.encode_batch
-            encodings = encode([text for _, text in batch], add_special_tokens=False)
-            for (index, _), encoding in zip(batch, encodings, strict=True):
-                counts[index] += len(encoding) if narrow else len(_ends(encoding))
+            encodings = self._tokenizer.encode_batch([text for _, text in batch], add_special_tokens=False)
+            for (index, text), encoding in zip(batch, encodings, strict=True):
+                counts[index] += len(encoding) if len(text) <= WIDEST else len(_ends(encoding))
         return counts
 
     def cumulative(self, text: str, positions: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -98,7 +95,3 @@ def _ends(encoding: Any) -> NDArray[np.int64]:
     if len(wide):
         ends = np.concatenate([ends, *(np.arange(starts[i] + WIDEST, ends[i], WIDEST) for i in wide)])
     return np.maximum(np.sort(ends), 1)
-
-
-def _longest_word(text: str) -> int:
-    return len(text) if len(text) <= WIDEST else max(map(len, text.split()), default=0)

@@ -60,7 +60,7 @@ def load(name: str) -> Any:
             os.environ[_CACHE] = str(shipped)
         try:
             return tiktoken.get_encoding(name)
-        except OSError as error:  # what requests raises is an OSError too
+        except (OSError, ValueError) as error:  # no connection, or a table that is not what it should be
             raise ModelNotFoundError(
                 f"the table of tiktoken's encoding {name!r} is not cached and could not be loaded: {error}. "
                 f"Point {_CACHE} to a folder that has it, install llama-index-core (it ships cl100k_base), "
