@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from llama_index.core.schema import Document, MediaResource, MetadataMode, Node, NodeRelationship, TextNode
 
@@ -32,6 +32,7 @@ presentations = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(text=texts, identity=st.text(min_size=1, max_size=9), metadata=metadatas, presentation=presentations)
 def test_there_and_back(text, identity, metadata, presentation):
     document = Document(text=text, id_=identity, metadata=metadata, **presentation)
@@ -42,6 +43,7 @@ def test_there_and_back(text, identity, metadata, presentation):
     assert core.metadata == metadata or presentation
 
 
+@settings(deadline=None)
 @given(text=texts, metadata=metadatas)
 def test_core_documents_come_back_too(text, metadata):
     core = CoreDocument(text, "name", metadata)

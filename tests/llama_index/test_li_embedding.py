@@ -6,20 +6,24 @@ import pickle
 import subprocess
 import sys
 from copy import copy, deepcopy
+from functools import cache
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
 from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
 from llama_index.core.ingestion.pipeline import get_transformation_hash
 from llama_index.core.rate_limiter import TokenBucketRateLimiter
-from llama_index.core.schema import MetadataMode, TextNode
+from llama_index.core.schema import Document, MetadataMode, TextNode
 from llama_index.core.storage.kvstore import SimpleKVStore
 from pydantic import ValidationError
 
-import toy_models
+from hostile_texts import texts
 from rag_embeddings.encode.base import Role
 from rag_embeddings.encode.transformer import TransformerEncoder
-from rag_embeddings.llama_index import InstructionEmbedding
+from rag_embeddings.llama_index import InstructionEmbedding, RecursiveNodeParser
+from rag_embeddings.split.recursive import RecursiveSplitter
+from rag_embeddings.text import Document as CoreDocument
 
 TEXT = "The river rose."
 
@@ -50,11 +54,28 @@ def test_text_reaches_the_encoder_as_it_is(prompted, text, monkeypatch):
     assert np.allclose(vectors[0], TransformerEncoder(prompted).encode([text], Role.DOCUMENT)[0], atol=1e-6)
 
 
-def test_newlines_reach_the_tokenizer(tmp_path):
+def test_newlines_reach_the_tokenizer(bytewise):
     """A byte-level tokenizer sees a newline; a base class that replaces it by a space would make these equal."""
-    embedding = InstructionEmbedding(str(toy_models.save(tmp_path, toy_models.TOYS["mean_bpe"])))
+    embedding = InstructionEmbedding(bytewise)
     for embed in (embedding.get_text_embedding, embedding.get_query_embedding):
         assert not np.allclose(embed("river\nrose"), embed("river rose"), atol=1e-3)
+
+
+@cache
+def loaded(folder):
+    return InstructionEmbedding(folder, device="cpu"), TransformerEncoder(folder, device="cpu")
+
+
+@settings(max_examples=40, deadline=None)
+@given(text=texts.filter(bool))
+def test_vectors_of_hostile_documents_are_the_cores(bytewise, text):
+    embedding, core = loaded(bytewise)
+    chunks = RecursiveSplitter(12, tokenizer=core).split(CoreDocument(text, "name"))
+    nodes = embedding(RecursiveNodeParser(chunk_size=12, embed_model=embedding)([Document(text=text, id_="name")]))
+    assert [node.node_id for node in nodes] == [chunk.id for chunk in chunks]
+    found = [node.embedding for node in nodes]
+    expected = core.encode([chunk.embedding_text for chunk in chunks], Role.DOCUMENT)
+    assert np.allclose(np.reshape(found, expected.shape), expected, rtol=0, atol=1e-5)
 
 
 def test_vectors_are_the_cores(minilm):

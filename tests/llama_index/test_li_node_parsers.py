@@ -69,7 +69,7 @@ def place(node):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(text=texts, size=st.integers(2, 30), share=st.integers(0, 9))
 def test_spans_and_ids_are_the_cores(kind, text, size, share):
     overlap = size * share // 10
@@ -93,7 +93,7 @@ def test_the_defaults_are_the_cores(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(text=texts, cuts=st.lists(st.integers(0, 400), max_size=4))
 def test_in_a_chain_places_are_those_in_the_root_document(kind, text, cuts):
     ends = sorted({min(cut, len(text)) for cut in [0, *cuts, len(text)]})
