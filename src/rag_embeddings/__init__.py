@@ -11,12 +11,16 @@ from typing import Any
 from rag_embeddings._version import __version__
 
 _HOME = {
+    "BatchedEncoder": "encode.retry",
     "Block": "text",
     "BudgetError": "errors",
+    "CachedEncoder": "encode.cache",
     "Chunk": "text",
     "Document": "text",
+    "RemoteEncoderError": "errors",
     "Role": "encode.base",
     "Span": "text",
+    "VectorCache": "encode.cache",
 }
 
 __all__ = ["__version__", *sorted(_HOME)]  # noqa: PLE0604

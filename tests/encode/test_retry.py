@@ -27,7 +27,7 @@ from rag_embeddings.encode.retry import (
     retrying,
     status_of,
 )
-from rag_embeddings.errors import BudgetError, RagEmbeddingsError, RemoteEncoderError, VectorError
+from rag_embeddings.errors import BudgetError, RemoteEncoderError, VectorError
 from rag_embeddings.testing.encoder import DeterministicEncoder
 from rag_embeddings.testing.encoder_laws import check_encoder
 
@@ -180,15 +180,14 @@ def test_the_estimate_is_on_the_high_side_and_takes_any_text() -> None:
     assert estimated_tokens(["", "\ud800"]) == [1, 3]
 
 
-def test_queries_go_one_by_one_and_documents_in_batches() -> None:
+def test_texts_go_in_batches() -> None:
     service = Service()
     encoder = BatchedEncoder(service, Batches(inputs=2))
     texts = ["a", "b", "c"]
-    assert encoder.encode(texts, Role.DOCUMENT).tobytes() == expected(texts)
-    assert service.requests == [["a", "b"], ["c"]]
-    service.requests.clear()
-    assert encoder.encode(texts, Role.QUERY).tobytes() == expected(texts, Role.QUERY)
-    assert service.requests == [["a"], ["b"], ["c"]]
+    for role in Role:
+        service.requests.clear()
+        assert encoder.encode(texts, role).tobytes() == expected(texts, role)
+        assert service.requests == [["a", "b"], ["c"]]
 
 
 def test_the_laws_of_encoders_hold_through_batches() -> None:
@@ -200,8 +199,8 @@ def test_the_laws_of_encoders_hold_through_batches() -> None:
 
 
 def test_batches_of_different_widths_are_an_error() -> None:
-    service = Service([None, lambda vectors: vectors[:, :-1]])
-    with pytest.raises(VectorError, match="dimensions"):
+    service = Service([None, *[lambda vectors: vectors[:, :-1]] * 2])
+    with pytest.raises(VectorError, match=r"64 dimensions were expected and 63.*'b'"):
         BatchedEncoder(service, Batches(inputs=1)).encode(["a", "b"], Role.DOCUMENT)
 
 
@@ -218,6 +217,15 @@ def test_what_passes_leaves_the_result_as_without_it(fault: str, at: int) -> Non
     assert encoder.encode(texts, Role.DOCUMENT).tobytes() == expected(texts)
     assert len(service.requests) == 3 + (0 if fault.startswith("shuffled") else 1)
     assert len(clock.slept) == len(service.requests) - 3
+
+
+def test_a_broken_reply_is_not_waited_for() -> None:
+    clock = Clock()
+    service = Service([BROKEN["truncated"](), StatusError(500), BROKEN["one fewer"]()])
+    with pytest.raises(VectorError, match="3 texts were sent"):
+        BatchedEncoder(service, **clock.settings).encode(["a", "b", "c"], Role.DOCUMENT)
+    assert len(service.requests) == 3
+    assert len(clock.slept) == 1
 
 
 @pytest.mark.parametrize("fault", BROKEN)
@@ -401,10 +409,11 @@ def test_known_libraries_are_understood() -> None:
 @pytest.mark.parametrize("error", [ValueError("x"), KeyError("x"), RuntimeError("x"), MemoryError(), BudgetError("x")])
 def test_mistakes_are_not_retried(error: Exception) -> None:
     service = Service([error])
-    kind = type(error) if isinstance(error, RagEmbeddingsError) else RemoteEncoderError
-    with pytest.raises(kind):
+    with pytest.raises(type(error)) as caught:
         BatchedEncoder(service, **Clock().settings).encode(["a"], Role.DOCUMENT)
     assert len(service.requests) == 1
+    assert caught.value is error
+    assert error.__notes__ == ["while encoding texts 0 to 0 of 1, the first begins 'a'"]
 
 
 def test_a_loop_of_causes_ends() -> None:

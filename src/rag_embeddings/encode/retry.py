@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from rag_embeddings.encode.base import Role, validated
-from rag_embeddings.errors import BudgetError, RagEmbeddingsError, RemoteEncoderError, VectorError
+from rag_embeddings.encode.base import validated
+from rag_embeddings.errors import BudgetError, RemoteEncoderError, VectorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rag_embeddings.encode.base import Encoder, Vectors
+    from rag_embeddings.encode.base import Encoder, Role, Vectors
     from rag_embeddings.encode.profile import Profile
 
 T = TypeVar("T")
@@ -114,9 +114,9 @@ def retrying(
 ) -> T:
     """Call again what failed for a reason that may pass.
 
-    That is status 408, 429 or 5xx, a timeout, a broken connection, and once a broken reply. Nothing else is: 400, 401,
-    403, 404 and 413 come back at once. Between attempts it waits a random time between 0 and ``base`` * 2^n seconds
-    ("full jitter"), after the time a Retry-After header asks for.
+    That is status 408, 429 or 5xx, a timeout, a broken connection, and once, without waiting, a broken reply. Nothing
+    else is: 400, 401, 403, 404 and 413 come back at once. Between attempts it waits a random time between 0 and
+    ``base`` * 2^n seconds ("full jitter"), after the time a Retry-After header asks for.
 
     Args:
         call: What to call.
@@ -143,8 +143,10 @@ def retrying(
         try:
             return call()
         except Exception as error:
-            broken += is_broken_reply(error)
-            if not (may_pass(error) or (is_broken_reply(error) and broken <= _BROKEN)):
+            if is_broken_reply(error) and broken < _BROKEN:
+                broken += 1
+                continue
+            if not may_pass(error):
                 raise
             asked = retry_after(error, clock())
             longer = min(longest, base * 2**attempt)
@@ -235,21 +237,83 @@ def in_order(reply: Any, texts: Sequence[str]) -> Any:
     return [by_index[index] for index in range(len(texts))]
 
 
+def in_batches(
+    send: Callable[[list[str]], Any], texts: Sequence[str], batches: Batches, dimensions: int | None, **retries: Any
+) -> Vectors:
+    """Send texts in batches, try again what may pass, check every reply, and put all in order.
+
+    A batch that is too large for the service (413) is halved.
+
+    Args:
+        send: Texts to vectors, or to items that say which text they belong to; see `in_order`.
+        texts: At least one text.
+        batches: How many texts go into one request.
+        dimensions: The expected width, None when it is not known yet.
+        **retries: See `retrying`.
+
+    Returns:
+        float32 of shape (len(texts), dim).
+
+    Raises:
+        RemoteEncoderError: If the service failed for good. Says which texts.
+        VectorError: If a reply was not what must come back, twice. Says which texts.
+        Exception: What ``send`` raised, if it was not about the service.
+    """
+    waiting = deque(batches.of(texts))
+    found: list[Vectors] = []
+    while waiting:
+        batch = waiting.popleft()
+        try:
+            found.append(_one_batch(send, texts, batch, dimensions, retries))
+        except RemoteEncoderError as error:
+            if len(batch) == 1 or status_of(error) != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+                raise
+            waiting.extendleft((batch[len(batch) // 2 :], batch[: len(batch) // 2]))
+        else:
+            dimensions = found[-1].shape[1]
+    return np.concatenate(found)
+
+
+def _one_batch(
+    send: Callable[[list[str]], Any],
+    texts: Sequence[str],
+    batch: range,
+    dimensions: int | None,
+    retries: dict[str, Any],
+) -> Vectors:
+    some = [texts[index] for index in batch]
+    calls = 0
+
+    def call() -> Vectors:
+        nonlocal calls
+        calls += 1
+        return validated(in_order(send(some), some), some, dimensions)
+
+    which = f"texts {batch.start} to {batch.stop - 1} of {len(texts)}, the first begins {some[0][:_SHOWN]!r}"
+    try:
+        return retrying(call, **retries)
+    except VectorError as error:
+        raise VectorError(f"{error} ({which})") from error
+    except Exception as error:
+        status = status_of(error)
+        if status is None and not may_pass(error) and not is_broken_reply(error):  # not the service's: a mistake
+            error.add_note(f"while encoding {which}")
+            raise
+        reason = type(error).__name__ if status is None else f"{type(error).__name__}, status {status}"
+        # What the service said is chained, not copied: it may hold what does not belong into a log.
+        raise RemoteEncoderError(f"encoding failed ({reason}) at attempt {calls}: {which}") from error
+
+
 class BatchedEncoder:
     """An encoder that sends texts to the one inside in batches, tries again what may pass, and checks every reply.
 
-    A batch that is too large for the service (413) is halved. Queries go one by one, as both frameworks send them.
+    For an encoder of your own that calls a service; `rag_embeddings.encode.wrap.wrap` does the same for the embeddings
+    of both frameworks.
 
     Args:
-        encoder: Any encoder.
+        encoder: Any encoder. Its `encode` may also return items that say which text they belong to; see `in_order`.
         batches: How many texts go into one request.
-        attempts: Most calls for a batch; 1 for an encoder that retries itself.
-        base: See `retrying`.
-        longest: See `retrying`.
-        patience: See `retrying`.
-        clock: See `retrying`.
-        sleep: See `retrying`.
-        rng: See `retrying`.
+        **retries: ``attempts``, ``base``, ``longest``, ``patience``, ``clock``, ``sleep``, ``rng`` of `retrying`.
     """
 
     def __init__(self, encoder: Encoder, batches: Batches | None = None, **retries: Any) -> None:
@@ -263,7 +327,7 @@ class BatchedEncoder:
     @property
     def profile(self) -> Profile:
         """Everything that changes a vector."""
-        return retrying(lambda: self.encoder.profile, **self._retries)  # an API's may take a request
+        return retrying(lambda: self.encoder.profile, **self._retries)  # may take a request
 
     @property
     def tokenizer(self) -> Any:
@@ -291,45 +355,7 @@ class BatchedEncoder:
             raise TypeError("texts is a sequence of strings; put a single text in a list")
         if len(texts) == 0:
             return np.zeros((0, self.profile.dimensions), dtype=np.float32)
-        if Role(role) is Role.QUERY:
-            waiting = deque(range(index, index + 1) for index in range(len(texts)))
-        else:
-            waiting = deque(self.batches.of(texts))
-        found = []
-        while waiting:
-            batch = waiting.popleft()
-            try:
-                found.append(self._send(texts, batch, Role(role)))
-            except RemoteEncoderError as error:
-                if len(batch) == 1 or status_of(error) != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-                    raise
-                waiting.extendleft((batch[len(batch) // 2 :], batch[: len(batch) // 2]))
-        widths = {part.shape[1] for part in found}
-        if len(widths) > 1:
-            raise VectorError(f"the batches came back with vectors of {sorted(widths)} dimensions")
-        return np.concatenate(found)
-
-    def _send(self, texts: Sequence[str], batch: range, role: Role) -> Vectors:
-        some = [texts[index] for index in batch]
-        calls = 0
-
-        def call() -> Vectors:
-            nonlocal calls
-            calls += 1
-            return validated(in_order(self.encoder.encode(some, role), some), some, None)
-
-        which = f"texts {batch.start} to {batch.stop - 1} of {len(texts)}, the first begins {some[0][:_SHOWN]!r}"
-        try:
-            return retrying(call, **self._retries)
-        except VectorError as error:
-            raise VectorError(f"{error} ({which})") from error
-        except RagEmbeddingsError:
-            raise
-        except Exception as error:
-            status = status_of(error)
-            reason = type(error).__name__ if status is None else f"{type(error).__name__}, status {status}"
-            # What the service said is chained, not copied: it may hold what does not belong into a log.
-            raise RemoteEncoderError(f"encoding failed ({reason}) at attempt {calls}: {which}") from error
+        return in_batches(lambda some: self.encoder.encode(some, role), texts, self.batches, None, **self._retries)
 
 
 def _links(error: BaseException) -> Iterator[BaseException]:

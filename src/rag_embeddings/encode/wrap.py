@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from inspect import getattr_static
 from typing import TYPE_CHECKING, Any
@@ -9,58 +10,120 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rag_embeddings.encode.base import Role, validated
+from rag_embeddings.encode.cache import CachedEncoder
 from rag_embeddings.encode.profile import Profile
-from rag_embeddings.text import without_surrogates
+from rag_embeddings.encode.retry import Batches, in_batches
+from rag_embeddings.errors import BudgetError, UnsupportedModelError
+from rag_embeddings.text import canonical_json, without_surrogates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from rag_embeddings.encode.base import Encoder, Vectors
+    from rag_embeddings.encode.cache import VectorCache
 
 _PROBE = "dimensions"
 _ABSENT = object()
+_SECRET = re.compile("key|secret|token$|password|credential|header", re.IGNORECASE)
+# Fields of known classes that change how requests are made, not what comes back.
+_WITHOUT_EFFECT = frozenset(
+    {
+        "batch_size",
+        "callback_manager",
+        "chunk_size",
+        "embed_batch_size",
+        "max_retries",
+        "num_workers",
+        "rate_limiter",
+        "request_timeout",
+        "retry_max_seconds",
+        "retry_min_seconds",
+        "reuse_client",
+        "show_progress",
+        "show_progress_bar",
+        "timeout",
+    }
+)
 
 
-def wrap(embeddings: Any) -> Encoder:
+def wrap(
+    embeddings: Any,
+    *,
+    cache: VectorCache | None = None,
+    model: str | None = None,
+    batch_inputs: int = 2048,
+    batch_tokens: int = 200_000,
+    retries: int | None = None,
+) -> Encoder:
     """Make an Encoder of whatever a user of either framework has.
 
     Args:
         embeddings: An Encoder, given back as it is; an object whose ``encoder`` is one, such as this package's own
-            framework classes, which gives that; a LangChain ``Embeddings``; a LlamaIndex ``BaseEmbedding``.
+            framework classes, which gives that; a LangChain ``Embeddings``; a LlamaIndex ``BaseEmbedding``. The other
+            arguments but ``cache`` are for those of the frameworks.
+        cache: Where vectors are looked up before they are made, and kept; None keeps none.
+        model: Name of the model; None takes what the embedding says of itself.
+        batch_inputs: Most documents in one call.
+        batch_tokens: Most tokens in one call, estimated from the length of the texts.
+        retries: How often a call that failed for a reason that may pass is repeated; see
+            `rag_embeddings.encode.retry.retrying`. None is 5, or 0 where the embedding has ``max_retries`` of its own.
 
     Returns:
         The Encoder.
 
     Raises:
         TypeError: If it is none of these.
+        BudgetError: If a limit is less than 1, or ``retries`` less than 0.
+        UnsupportedModelError: If there is a cache, and neither the embedding nor ``model`` names the model: vectors of
+            different models could not be told apart.
     """
     if _is_encoder(embeddings):
-        encoder: Encoder = embeddings
-        return encoder
+        return _cached(embeddings, cache)
     # An attribute may be a property that loads a model; look before touching it.
     if not isinstance(embeddings, type) and _has(embeddings, "encoder") and _is_encoder(embeddings.encoder):
-        return embeddings.encoder  # type: ignore[no-any-return]  # just looked
+        return _cached(embeddings.encoder, cache)
     if _can(embeddings, "embed_documents", "embed_query"):
-        return WrappedEncoder(embeddings, embeddings.embed_documents, embeddings.embed_query)
-    if _can(embeddings, "get_text_embedding_batch", "get_query_embedding"):
-        return WrappedEncoder(embeddings, embeddings.get_text_embedding_batch, embeddings.get_query_embedding)
-    raise TypeError(
-        "needed is a rag_embeddings Encoder, an object whose .encoder is one, a LangChain Embeddings (embed_documents, "
-        "embed_query) or a LlamaIndex BaseEmbedding (get_text_embedding_batch, get_query_embedding); "
-        f"got {embeddings!r:.80} of type {type(embeddings).__name__}"
-    )
+        methods = embeddings.embed_documents, embeddings.embed_query
+    elif _can(embeddings, "get_text_embedding_batch", "get_query_embedding"):
+        methods = embeddings.get_text_embedding_batch, embeddings.get_query_embedding
+    else:
+        raise TypeError(
+            "needed is a rag_embeddings Encoder, an object whose .encoder is one, a LangChain Embeddings "
+            "(embed_documents, embed_query) or a LlamaIndex BaseEmbedding (get_text_embedding_batch, "
+            f"get_query_embedding); got {embeddings!r:.80} of type {type(embeddings).__name__}"
+        )
+    attempts = 1 + (retries if retries is not None else 0 if _retries_itself(embeddings) else 5)
+    request = getattr(embeddings, "embed_batch_size", None)
+    if attempts > 1 and isinstance(request, int) and request > 0:
+        batch_inputs = min(batch_inputs, request)  # LlamaIndex cuts batches to it: repeat one request, not all of them
+    batches = Batches(batch_inputs, batch_tokens)
+    encoder = WrappedEncoder(embeddings, *methods, model=model, batches=batches, attempts=attempts)
+    if cache is None:
+        return encoder
+    if model is None and _model_name(embeddings) is None:
+        raise UnsupportedModelError(
+            f"{type(embeddings).__name__} does not name its model, so that a cache could not tell its vectors from "
+            "those of another; give wrap() a model=..."
+        )
+    return CachedEncoder(encoder, cache, variant=_settings(embeddings))
 
 
 class WrappedEncoder:
     """Encoder over two functions of somebody else's embedding.
 
-    Prompts, batches and retries are that embedding's own affair. How many dimensions it has is learnt from the first
-    vectors, or from one short text when it is asked for earlier.
+    Prompts are that embedding's own affair. How many dimensions it has is learnt from the first vectors, or from one
+    short text when it is asked for earlier. Documents go in batches, queries one by one, as both frameworks send them.
 
     Args:
-        embeddings: The object; its ``model`` or ``model_name`` names the model, else its class.
+        embeddings: The object.
         documents: Texts to vectors.
         query: One text to one vector.
+        model: Name of the model; None is ``model`` or ``model_name`` of the object, else its class.
+        batches: How many documents go into one call.
+        attempts: Most calls for a batch or query; see `rag_embeddings.encode.retry.retrying`.
+
+    Raises:
+        BudgetError: If ``attempts`` is less than 1.
     """
 
     def __init__(
@@ -68,10 +131,19 @@ class WrappedEncoder:
         embeddings: Any,
         documents: Callable[[list[str]], Sequence[Sequence[float]]],
         query: Callable[[str], Sequence[float]],
+        *,
+        model: str | None = None,
+        batches: Batches | None = None,
+        attempts: int = 1,
     ) -> None:
+        if attempts < 1:
+            raise BudgetError(f"retries must be at least 0, got {attempts - 1}")
         self.embeddings = embeddings
         self._documents = documents
         self._query = query
+        self._model = model
+        self._batches = batches or Batches()
+        self._retries: dict[str, Any] = {"attempts": attempts}
         self._lock = threading.Lock()
         self._profile: Profile | None = None
 
@@ -81,7 +153,7 @@ class WrappedEncoder:
         if self._profile is None:
             with self._lock:
                 if self._profile is None:
-                    self._profile = self._described(validated(self._documents([_PROBE]), [_PROBE], None))
+                    self._profile = self._described(self._sent([_PROBE], Role.DOCUMENT, None))
         return self._profile
 
     @property
@@ -93,35 +165,86 @@ class WrappedEncoder:
 
         Raises:
             VectorError: If the embedding returned another number of vectors, or vectors that must not be stored.
+            RemoteEncoderError: If a service failed for good. Says which texts; what the embedding raised is its cause.
         """
         if isinstance(texts, str):
             raise TypeError("texts is a sequence of strings; put a single text in a list")
         if len(texts) == 0:
             return np.zeros((0, self.profile.dimensions), dtype=np.float32)
         clean = [without_surrogates(text) for text in texts]
-        found = [self._query(text) for text in clean] if Role(role) is Role.QUERY else self._documents(clean)
         known = self._profile
-        vectors = validated(found, clean, known.dimensions if known else None)
+        vectors = self._sent(clean, Role(role), known.dimensions if known else None)
         if known is None:
             with self._lock:
                 self._profile = self._profile or self._described(vectors)
             return validated(vectors, clean, self._profile.dimensions)
         return vectors
 
+    def _sent(self, texts: list[str], role: Role, dimensions: int | None) -> Vectors:
+        if role is Role.QUERY:
+            return in_batches(self._queries, texts, Batches(inputs=1), dimensions, **self._retries)
+        return in_batches(self._documents, texts, self._batches, dimensions, **self._retries)
+
+    def _queries(self, texts: list[str]) -> list[Sequence[float]]:
+        return [self._query(text) for text in texts]
+
     def __getstate__(self) -> dict[str, Any]:
-        return {"embeddings": self.embeddings}
+        return {
+            "embeddings": self.embeddings,
+            "model": self._model,
+            "batch_inputs": self._batches.inputs,
+            "batch_tokens": self._batches.tokens,
+            "retries": self._retries["attempts"] - 1,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        fresh = wrap(state["embeddings"])
+        fresh = wrap(state.pop("embeddings"), **state)
         self.__dict__.update(fresh.__dict__)
 
     def __repr__(self) -> str:
         return f"WrappedEncoder({type(self.embeddings).__name__})"
 
     def _described(self, vectors: Vectors) -> Profile:
-        names = (getattr(self.embeddings, name, None) for name in ("model", "model_name"))
-        name = next((name for name in names if isinstance(name, str) and name), type(self.embeddings).__name__)
+        name = self._model or _model_name(self.embeddings) or type(self.embeddings).__name__
         return Profile(model=name, dimensions=vectors.shape[1], normalize=False)
+
+
+def _cached(encoder: Encoder, cache: VectorCache | None) -> Encoder:
+    return encoder if cache is None else CachedEncoder(encoder, cache)
+
+
+def _model_name(embeddings: Any) -> str | None:
+    """What an embedding calls its model, None if it does not say ("unknown" is what LlamaIndex says then)."""
+    names = (getattr(embeddings, name, None) for name in ("model", "model_name", "model_id", "repo_id", "deployment"))
+    return next((name for name in names if isinstance(name, str) and name not in {"", "unknown"}), None)
+
+
+def _retries_itself(embeddings: Any) -> bool:
+    times = getattr(embeddings, "max_retries", 0)
+    return isinstance(times, int) and times > 0
+
+
+def _settings(embeddings: Any) -> str:
+    """Every setting of an embedding that may change its vectors, to keep them apart in a cache; secrets left out."""
+    fields = getattr(type(embeddings), "model_fields", None)
+    values = (
+        {name: getattr(embeddings, name, None) for name in fields} if fields else getattr(embeddings, "__dict__", {})
+    )
+    kept = {
+        name: value
+        for name, value in values.items()
+        if not name.startswith("_") and name not in _WITHOUT_EFFECT and not _SECRET.search(name) and _is_plain(value)
+    }
+    cls = type(embeddings)
+    return canonical_json({"class": f"{cls.__module__}.{cls.__qualname__}", "settings": kept})
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and not _SECRET.search(key) and _is_plain(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | bool | int | float)
 
 
 def _is_encoder(candidate: Any) -> bool:
