@@ -9,6 +9,7 @@ import click
 
 from rag_embeddings._version import __version__
 from rag_embeddings.cli.ask import ask
+from rag_embeddings.cli.cache import cache
 from rag_embeddings.cli.catalog import models
 from rag_embeddings.cli.evaluate import evaluate
 from rag_embeddings.cli.index import index
@@ -57,5 +58,5 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (index, ask, info, evaluate, models):
+for command in (index, ask, info, evaluate, models, cache):
     cli.add_command(command)
