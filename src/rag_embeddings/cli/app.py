@@ -22,6 +22,14 @@ _ERROR, _INTERRUPTED = 1, 130
 class _Commands(click.Group):
     """Ends with one line on standard error and exit code 1 where a command fails, 130 where it is interrupted."""
 
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        # --debug may stand before or behind the name of the command.
+        if not any(option.name == "debug" for option in cmd.params):
+            cmd.params.append(
+                click.Option(["--debug"], is_flag=True, expose_value=False, callback=_debug, help="Show tracebacks.")
+            )
+        super().add_command(cmd, name)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -35,8 +43,13 @@ class _Commands(click.Group):
                 click.echo(traceback.format_exc().rstrip(), err=True)
             click.echo(f"error: {_one_line(error)}", err=True)
             if not isinstance(error, RagEmbeddingsError | OSError) and not ctx.params["debug"]:
-                click.echo("this was not expected; rag-embeddings --debug ... shows where it happened", err=True)
+                click.echo("this was not expected; --debug shows where it happened", err=True)
             ctx.exit(_ERROR)
+
+
+def _debug(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        context.find_root().params["debug"] = True
 
 
 def _one_line(error: Exception) -> str:
@@ -50,7 +63,7 @@ def _one_line(error: Exception) -> str:
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="rag-embeddings")
-@click.option("--debug", is_flag=True, help="Show where an error happened (put it before the command).")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
 def cli(debug: bool) -> None:
     """Index text, ask for the passages that answer, and measure how good they are.
 

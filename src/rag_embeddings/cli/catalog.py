@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rag_embeddings.encode import catalog
-from rag_embeddings.encode.base import Role
 from rag_embeddings.errors import ModelNotFoundError
 
 if TYPE_CHECKING:
@@ -18,6 +16,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from rag_embeddings.encode.base import Role
     from rag_embeddings.encode.catalog import CatalogEntry, Kind
 
 _UNKNOWN = "?"
@@ -60,6 +59,8 @@ def models(
 
     JSON: a list of objects, one per model, with every field of CatalogEntry; null is unknown. With NAME, that object.
     """
+    from rag_embeddings.encode import catalog
+
     filters = (family, kind, max_tokens, dimensions, licence, multilingual, late_chunking)
     if name is not None:
         if any(value is not None for value in filters):
@@ -89,6 +90,8 @@ def models(
 
 
 def _named(name: str) -> CatalogEntry:
+    from rag_embeddings.encode import catalog
+
     entry = catalog.find(name)
     if entry is None:
         names = {known.lower(): known for entry in catalog.entries() for known in (entry.name, *entry.aliases)}
@@ -102,6 +105,9 @@ def _listing(found: Sequence[CatalogEntry]) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
+
+    from rag_embeddings.encode import catalog
+    from rag_embeddings.encode.base import Role
 
     caption = f"{len(found)} of {len(catalog.entries())} models; {_UNKNOWN} unknown, {_NONE} none; "
     caption += "price in US dollars per million tokens"
@@ -125,6 +131,8 @@ def _listing(found: Sequence[CatalogEntry]) -> Table:
 def _card(entry: CatalogEntry) -> Table:
     from rich.table import Table
     from rich.text import Text
+
+    from rag_embeddings.encode.base import Role
 
     table = Table(show_header=False)
     table.add_column("field", no_wrap=True)
@@ -179,7 +187,7 @@ def _quoted(prompt: str | None) -> str:
 def _template(entry: CatalogEntry, role: Role) -> str:
     if role.value in entry.parameter_values and not entry.prompt(role):
         return f"{entry.parameter}={entry.parameter_values[role.value]}"
-    return _quoted(entry.query_prompt if role == Role.QUERY else entry.document_prompt)
+    return _quoted(entry.query_prompt if role == "query" else entry.document_prompt)
 
 
 def _weights(entry: CatalogEntry) -> str:

@@ -28,6 +28,8 @@ def info(db: Path, as_json: bool) -> None:
 
     with IndexDirectory.open(db) as directory:
         facts = _facts(directory, db)
+    # Once it is closed: while it is open, SQLite keeps files of its own there.
+    facts["bytes"] = sum(path.stat().st_size for path in db.rglob("*") if path.is_file())
     if as_json:
         print(json.dumps(facts, indent=2))
         return
@@ -61,5 +63,4 @@ def _facts(directory: IndexDirectory, db: Path) -> dict[str, Any]:
         "profile": profile.to_dict() if profile else None,
         "splitter": directory.settings.get("splitter"),
         **directory.counts(),
-        "bytes": sum(path.stat().st_size for path in db.rglob("*") if path.is_file()),
     }

@@ -69,7 +69,7 @@ class Evaluation:
 
     def table(self) -> str:
         """Return means and intervals as text, in per cent, ending with the sizes of passages."""
-        head = f"{len(self.questions)} questions over {self.documents} documents; mean in % [95 % interval]"
+        head = f"questions: {len(self.questions)}, documents: {self.documents}; mean in % [95 % interval]"
         size = (
             f"mean passage: {self.mean_tokens_retrieved:.0f} tokens ({self.counter}) over the first {self.ks[-1]} found"
         )
