@@ -19,12 +19,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import toy_models
 from rag_embeddings.encode import cache as cache_module
 from rag_embeddings.encode.base import Encoder, Role, TokenEncoder
 from rag_embeddings.encode.cache import CachedEncoder, VectorCache, vector_keys
 from rag_embeddings.encode.cache_file import default_path
 from rag_embeddings.encode.profile import Profile
-from rag_embeddings.errors import BudgetError, StoreError, VectorError
+from rag_embeddings.encode.transformer import TransformerEncoder
+from rag_embeddings.errors import BudgetError, StoreError, TextTooLongError, VectorError
 from rag_embeddings.testing.encoder import DeterministicEncoder
 from rag_embeddings.testing.encoder_laws import check_encoder
 
@@ -192,6 +194,27 @@ def test_token_vectors_go_through(cache: VectorCache) -> None:
     cached = CachedEncoder(Tokens(), cache)
     assert isinstance(cached, TokenEncoder)
     assert cached.encode_tokens("text", Role.QUERY) == ("text", Role.QUERY)
+
+
+def test_a_model_behind_a_cache_gives_its_own_vectors(cache: VectorCache) -> None:
+    encoder = toy_models.encoder("mean")
+    cached = CachedEncoder(encoder, cache)
+    check_encoder(cached)
+    texts = ["the river rose", "", "the river rose", "copper melts"]
+    for role in Role:
+        for _ in range(2):
+            np.testing.assert_allclose(cached.encode(texts, role), encoder.encode(texts, role), rtol=0, atol=1e-5)
+    assert isinstance(cached, TokenEncoder)
+    assert len(cached.encode_tokens("the river rose", Role.QUERY).spans)
+
+
+def test_an_encoder_that_refuses_long_texts_refuses_them_behind_a_cache_too(cache: VectorCache) -> None:
+    long = "the river rose " * 500
+    CachedEncoder(toy_models.encoder("mean"), cache).encode([long], Role.DOCUMENT)
+    with pytest.raises(TextTooLongError):
+        CachedEncoder(TransformerEncoder(toy_models.folder("mean"), too_long="error"), cache).encode(
+            [long], Role.DOCUMENT
+        )
 
 
 def test_what_is_returned_belongs_to_the_caller(cache: VectorCache) -> None:

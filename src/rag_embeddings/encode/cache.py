@@ -245,8 +245,8 @@ class CachedEncoder:
     `encode_tokens` goes through uncached, where the encoder inside has it.
 
     Args:
-        encoder: Any encoder. Its attributes ``precision`` (``"float32"`` where it has none) and ``too_long`` are part
-            of every key.
+        encoder: Any encoder. Its attribute ``precision`` (``"float32"`` where it has none), and ``too_long`` as an
+            attribute or in its ``settings()``, are part of every key.
         cache: Where vectors are kept; None is the user's own file, `VectorCache()`.
         variant: Whatever sets this encoder's vectors apart and does not stand in its profile, such as the settings of
             somebody else's embedding. Part of every key.
@@ -279,8 +279,9 @@ class CachedEncoder:
 
     @property
     def too_long(self) -> str:
-        """What the encoder inside does to a text over its limit, as far as it says."""
-        return str(getattr(self.encoder, "too_long", ""))
+        """What the encoder inside does to a text over its limit, as far as it or its settings say."""
+        settings: dict[str, Any] = getattr(self.encoder, "settings", dict)()
+        return str(getattr(self.encoder, "too_long", settings.get("too_long", "")))
 
     def encode(self, texts: Sequence[str], role: Role) -> Vectors:
         """Encode texts; see `rag_embeddings.encode.base.Encoder`."""
