@@ -85,7 +85,7 @@ class TransformerEncoder:
             raise BudgetError(f"dimensions must be at least 1, got {dimensions}")
         self._settings: dict[str, Any] = {
             "model": str(model),
-            "device": device,
+            "device": None if device is None else str(device),
             "revision": revision,
             "query_prompt": query_prompt,
             "document_prompt": document_prompt,
@@ -149,7 +149,7 @@ class TransformerEncoder:
         if not rows:
             return np.zeros((0, profile.dimensions), dtype=np.float32)
         _, firsts = np.unique(rows, return_index=True)
-        vectors = self._encode_distinct(model, list(distinct), role, firsts)
+        vectors = self._encode_distinct(model, list(distinct), role, firsts, normalize=profile.normalize)
         finished = finish(vectors, profile.dimensions, normalize=profile.normalize)
         return validated(finished[rows], texts, profile.dimensions)
 
@@ -216,7 +216,9 @@ class TransformerEncoder:
         )
         return model, profile
 
-    def _encode_distinct(self, model: LocalModel, texts: list[str], role: Role, names: Tokens) -> Vectors:
+    def _encode_distinct(
+        self, model: LocalModel, texts: list[str], role: Role, names: Tokens, *, normalize: bool
+    ) -> Vectors:
         """Encode texts, each in as many pieces as it takes; ``names`` are the indices that the caller knows."""
         entry = model.inputs[role]
         pieces: list[Tokens] = []
@@ -232,8 +234,10 @@ class TransformerEncoder:
         vectors = self._run(model, pieces, role)
         if len(pieces) == len(texts):
             return vectors
-        # The share of a piece is its tokens without prompt and special tokens: those stand in every piece.
-        weights = np.array([max(len(piece) - entry.overhead, 0) for piece in pieces], dtype=np.float64)
+        # The share of a piece is its tokens without prompt and special tokens, which stand in every piece. A token of
+        # the text may have merged with one of the prompt, hence at least one.
+        weights = np.array([max(len(piece) - entry.overhead, 1) for piece in pieces], dtype=np.float64)
+        vectors = finish(vectors, model.width, normalize=normalize)
         return _weighted_means(vectors, np.array(owners), weights, len(texts))
 
     def _pieces(self, entry: TextInput, text: str, index: int, tokens: int) -> list[Tokens]:
