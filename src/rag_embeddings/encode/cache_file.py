@@ -57,14 +57,13 @@ class _DamagedError(sqlite3.DatabaseError):
 def default_path() -> Path:
     """Return where the vectors of this user are kept: in the user's cache directory, never a shared temporary one."""
     if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
         base = Path.home() / "Library" / "Caches"
     else:
-        base = os.environ.get("XDG_CACHE_HOME", "")
-        if not Path(base).is_absolute():  # the XDG specification: ignore a relative path
-            base = Path.home() / ".cache"
-    return Path(base) / "rag-embeddings" / "vectors.sqlite"
+        named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        base = named if named.is_absolute() else Path.home() / ".cache"  # the specification: ignore a relative path
+    return base / "rag-embeddings" / "vectors.sqlite"
 
 
 class CacheFile:
