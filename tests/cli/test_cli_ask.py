@@ -140,8 +140,11 @@ def test_citations_are_read_from_text() -> None:
 def test_an_index_without_passages_is_said_to_have_none(world) -> None:
     world.write("mill.md", " \n")
     world.index(world.docs / "mill.md")
-    assert "holds no passages" in world.call("ask", "?", "--db", world.db, "--llm", "fake:x", answer="").stdout
-    assert world.chats == []
+    # The language model is not asked: its answer is not there.
+    assert "holds no passages" in world.call("ask", "?", "--db", world.db, "--llm", "fake:x", answer="42").stdout
+    assert not hasattr(world, "messages")
+    found = world.json("ask", "?", "--db", world.db)
+    assert (found["passages"], found["answer"]) == ([], None)
 
 
 def test_mistakes_are_one_line(indexed, tmp_path) -> None:

@@ -45,12 +45,13 @@ def ask(context: click.Context, *, question: str, db: Path, k: int, score: str, 
     """
     if not question.strip():
         raise click.UsageError("the question is empty")
+    chat = None if llm is None else models(context).chat(llm)  # first, because it fails faster than a search
     matches = _search(models(context), db, question, k, score)
     text = None
-    if llm is not None and matches:
+    if chat is not None and matches:
         from rag_embeddings.cli.answer import answer
 
-        text = answer(models(context).chat(llm), question, matches)
+        text = answer(chat, question, matches)
     if as_json:
         _print_json(question, matches, llm, text)
     elif not matches:
