@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rag_embeddings.text import Chunk, Document
 
 
-class PackingSplitter:
+class SentencePacker:
     """Sentences, packed into chunks under a budget of tokens. Subclasses say what each kind of cut costs.
 
     Immutable once built, safe to use from several threads, and as picklable as its ``tokenizer``.

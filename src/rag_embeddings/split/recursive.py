@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rag_embeddings.split.atoms import CLAUSE, GRAPHEME, WORD
 from rag_embeddings.split.base import DEFAULT_MAX_TOKENS, DEFAULT_TOKENIZER
-from rag_embeddings.split.packing import PackingSplitter
+from rag_embeddings.split.packing import SentencePacker
 from rag_embeddings.split.sentences import Level
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class RecursiveSplitter(PackingSplitter):
+class RecursiveSplitter(SentencePacker):
     """Splits at the strongest boundaries that keep chunks near the target size and under the budget.
 
     The cuts of a whole document are chosen together, so that neither a small rest nor a heading is left behind. A

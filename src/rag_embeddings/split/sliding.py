@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rag_embeddings.split.atoms import CLAUSE, GRAPHEME, WORD
 from rag_embeddings.split.base import DEFAULT_MAX_TOKENS, DEFAULT_TOKENIZER
-from rag_embeddings.split.packing import PackingSplitter
+from rag_embeddings.split.packing import SentencePacker
 from rag_embeddings.split.sentences import Level
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class SlidingWindowSplitter(PackingSplitter):
+class SlidingWindowSplitter(SentencePacker):
     """Fills windows with whole sentences; each window repeats the last sentences of the one before.
 
     All cuts between sentences cost the same, whatever stands between them.
