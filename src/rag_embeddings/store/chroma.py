@@ -9,6 +9,7 @@ those keys are set to None. It accepts vectors of zeros and then finds them nowh
 from __future__ import annotations
 
 import math
+import os
 from contextlib import nullcontext
 from threading import RLock
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,11 @@ _SPACES = {"cosine": "cosine", "dot": "ip", "euclidean": "l2"}
 # costs a few milliseconds a query and makes a record find itself.
 _EF_SEARCH = 400
 _EF_CONSTRUCTION = 200
+_NEIGHBORS = 32  # the default of 16 loses records near many equal vectors
 _PAGE = 1_000
+
+# Chroma's threads and SQLite's locks do not fork along: a child of a process that has used Chroma hangs now and then.
+_used_in_process: int | None = None
 
 
 class DamagedStoreError(StoreError):
@@ -69,7 +74,14 @@ class ChromaStore:
         stamp: Mapping[str, str | int] | None = None,
         guard: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
+        global _used_in_process  # noqa: PLW0603 - Chroma's state is the process's, too
         chromadb = require("chromadb", "chroma")
+        _used_in_process = _used_in_process or os.getpid()
+        if _used_in_process != os.getpid():
+            raise StoreError(
+                "Chroma was used in this process before it was forked and would hang in the child; "
+                "start child processes with the method 'spawn' or 'forkserver', or open the index only in the child"
+            )
         self.similarity = similarity
         self._guard = guard
         self._lock = RLock()
@@ -97,7 +109,12 @@ class ChromaStore:
         except chromadb.errors.NotFoundError:
             if not create:
                 raise IndexNotFoundError(f"there is no collection {name!r} in this Chroma directory") from None
-            hnsw = {"space": space, "ef_search": _EF_SEARCH, "ef_construction": _EF_CONSTRUCTION}
+            hnsw = {
+                "space": space,
+                "ef_search": _EF_SEARCH,
+                "ef_construction": _EF_CONSTRUCTION,
+                "max_neighbors": _NEIGHBORS,
+            }
             return self._client.create_collection(
                 name, embedding_function=None, configuration={"hnsw": hnsw}, metadata=dict(stamp) if stamp else None
             )

@@ -34,15 +34,15 @@ if TYPE_CHECKING:
 
 _registry: dict[Path, SharedIndex] = {}
 _registry_lock = RLock()
-# What a fork left behind. SQLite and Chroma forbid using or closing it in the child, so it is only kept from the
-# garbage collector.
+# What a fork left behind. SQLite and Chroma forbid using it in the child, closing it and opening the same files again
+# included; so it is kept from the garbage collector, and its path remembered.
 _abandoned: list[SharedIndex] = []
 
 
 class IndexDirectory:
     """A handle on an index. Handles on the same directory in one process share everything; see `open`.
 
-    Thread-safe, a context manager, and usable after a fork: the child opens the directory anew.
+    Thread-safe and a context manager. A fork of the process cannot use it, nor open the same directory: it is told so.
     """
 
     def __init__(self, shared: SharedIndex) -> None:
@@ -63,7 +63,8 @@ class IndexDirectory:
 
         Raises:
             IndexNotFoundError: If there is no index and ``create`` is False.
-            StoreError: If the directory holds something that is no index of this version.
+            StoreError: If the directory holds something that is no index of this version, or was open in the process
+                that this one was forked from.
         """
         return cls(_acquire(None if path is None else Path(path).resolve(), create=create))
 
@@ -137,16 +138,14 @@ class IndexDirectory:
         if self._closed:
             raise StoreError("this index is closed")
         if self._shared.pid != os.getpid():
-            if self._shared.path is None:
-                raise StoreError("an index in memory belongs to the process that made it; index again after a fork")
-            self._finalizer.detach()
-            self._shared = _acquire(self._shared.path, create=False)
-            self._finalizer = weakref.finalize(self, _release, self._shared)
+            raise _forked(self._shared.path)
         return self._shared
 
 
 def _acquire(path: Path | None, *, create: bool) -> SharedIndex:
     with _registry_lock:
+        if path is not None and any(shared.path == path for shared in _abandoned):
+            raise _forked(path)
         shared = None if path is None else _registry.get(path)
         if shared is None:
             if path is not None and not create and not SharedIndex.exists(path):
@@ -168,6 +167,14 @@ def _release(shared: SharedIndex) -> None:
         if shared.path is not None:
             _registry.pop(shared.path, None)
         shared.close()
+
+
+def _forked(path: Path | None) -> StoreError:
+    where = "in memory" if path is None else f"in {str(path)!r}"
+    return StoreError(
+        f"the index {where} was open in this process before it was forked, which SQLite and Chroma do not survive; "
+        "start child processes with the method 'spawn' or 'forkserver', or open the index only in the child"
+    )
 
 
 def _forget_parent() -> None:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rag_embeddings.errors import IndexNotFoundError, StoreError
-from rag_embeddings.store.kept import KeptStore, complete, finds
+from rag_embeddings.store.gate import Gate
+from rag_embeddings.store.kept import KeptStore, complete, finds, is_small
 from rag_embeddings.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
+    from collections.abc import Sequence
     from pathlib import Path
 
     from rag_embeddings.encode.profile import Similarity
     from rag_embeddings.store.base import Store
     from rag_embeddings.store.chroma import ChromaStore
     from rag_embeddings.store.ledger import Ledger
-
-    Guard = Callable[[], AbstractContextManager[Any]]
 
 _NAMES = ("sentences", "chunks")
 _CHROMA = "chroma"
@@ -32,29 +30,31 @@ class Pair:
     Args:
         path: The index directory.
         ledger: Its ledger, where profile and space are stamped.
-        guard: Keeps other processes away from Chroma's files while it is entered.
     """
 
-    def __init__(self, path: Path, ledger: Ledger, guard: Guard) -> None:
+    def __init__(self, path: Path, ledger: Ledger) -> None:
         self._path = path
         self._ledger = ledger
-        self._guard = guard
+        self._guard = Gate(path / _CHROMA, path / "chroma.lock", self._distrust)
 
     def for_reading(self, similarity: Similarity) -> tuple[Store, Store]:
         """Open the stores as they are.
 
-        While Chroma's files are damaged or being built again, which only a writer does, the records kept beside them
-        answer: exactly, if more slowly.
+        Chroma is not opened where it is not asked: while the collections are small, and while its files are damaged or
+        being built again, which only a writer does. The records kept beside it answer then, exactly.
         """
+        stores = self._kept(similarity)
+        if all(map(is_small, stores)):
+            return stores
         from rag_embeddings.store.chroma import DamagedStoreError  # noqa: PLC0415 - chromadb is an extra
 
         with self._guard():
-            if not self._ledger.meta("rebuilding"):
-                try:
-                    return self._kept_and_found(similarity, create=False)
-                except (DamagedStoreError, IndexNotFoundError):
-                    pass  # answered below
-        return self._kept(similarity)
+            if self._ledger.meta("rebuilding"):
+                return stores
+            try:
+                return self._with_chroma(stores, similarity, create=False)
+            except (DamagedStoreError, IndexNotFoundError):
+                return stores
 
     def for_writing(self, similarity: Similarity, *, was_cut_off: bool) -> tuple[Store, Store]:
         """Open the stores, make Chroma's files if they are absent, build them again if they are damaged.
@@ -66,12 +66,14 @@ class Pair:
         from rag_embeddings.store.chroma import DamagedStoreError  # noqa: PLC0415 - chromadb is an extra
 
         stores = None
-        if not self._ledger.meta("rebuilding"):
+        with self._guard():  # which notices if Chroma's files were left half-written
+            distrusted = self._ledger.meta("rebuilding")
+        if not distrusted:
             try:
                 stores = self._kept_and_found(similarity, create=True)
             except DamagedStoreError:
                 stores = None
-        if stores is not None and was_cut_off:
+        if stores is not None and (was_cut_off or any(len(store.index) != len(store.kept) for store in stores)):
             for store in stores:
                 complete(store.kept, store.index)
             if not all(finds(store.kept, store.index) for store in stores):
@@ -80,10 +82,10 @@ class Pair:
         return stores or self._rebuilt(similarity)
 
     def _rebuilt(self, similarity: Similarity) -> tuple[KeptStore, KeptStore]:
-        self._ledger.remember("rebuilding", True)  # noqa: FBT003 - a value, not a flag
+        self._distrust()
         self._ledger.advance()  # readers let go of the old files
         with self._guard():
-            shutil.rmtree(self._path / _CHROMA)
+            shutil.rmtree(self._path / _CHROMA, ignore_errors=True)
         stores = self._kept_and_found(similarity, create=True)
         for store in stores:
             complete(store.kept, store.index)
@@ -91,13 +93,27 @@ class Pair:
         self._ledger.advance()
         return stores
 
+    def _distrust(self) -> None:
+        """From now on nobody opens Chroma's files, until a writer has built them again."""
+        self._ledger.remember("rebuilding", True)  # noqa: FBT003 - a value, not a flag
+
     def _kept_and_found(self, similarity: Similarity, *, create: bool) -> tuple[KeptStore, KeptStore]:
         kept = self._kept(similarity)
+        try:
+            return self._with_chroma(kept, similarity, create=create)
+        except BaseException:
+            _close(kept)
+            raise
+
+    def _with_chroma(
+        self, kept: tuple[SqliteStore, SqliteStore], similarity: Similarity, *, create: bool
+    ) -> tuple[KeptStore, KeptStore]:
         found: list[ChromaStore] = []
         try:
-            found.extend(self._chroma(name, similarity, create=create) for name in _NAMES)
+            for name in _NAMES:
+                found.append(self._chroma(name, similarity, create=create))  # noqa: PERF401 - closed if the next fails
         except BaseException:
-            _close([*found, *kept])
+            _close(found)
             raise
         return KeptStore(kept[0], found[0]), KeptStore(kept[1], found[1])
 
@@ -137,6 +153,6 @@ class Pair:
             raise
 
 
-def _close(stores: list[Store] | tuple[Store, ...]) -> None:
+def _close(stores: Sequence[Store]) -> None:
     for store in stores:
         store.close()

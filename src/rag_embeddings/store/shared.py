@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 
     from rag_embeddings.store.base import Store
 
-_LEDGER, _LOCK, _GATE = "ledger.sqlite3", "lock", "chroma.lock"
+_LEDGER, _LOCK = "ledger.sqlite3", "lock"
 _LOCK_SECONDS = 0.25  # a second writer hears quickly that it is one
-_GATE_SECONDS = 60.0  # Chroma's files are written for well under a second at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +56,10 @@ class SharedIndex:
         if path is not None:
             path.mkdir(parents=True, exist_ok=True)
         self.ledger = Ledger(None if path is None else path / _LEDGER)
-        self._pair = None if path is None else Pair(path, self.ledger, self._guarded)
+        self._pair = None if path is None else Pair(path, self.ledger)
         self._stores: tuple[Store, Store] | None = None
         self._opened_at = -1  # generation of the ledger before the stores were opened
         self._lock: FileLock | None = None
-        self._gate = None if path is None else FileLock(path / _GATE, timeout=_GATE_SECONDS, poll_interval=0.005)
         self._is_writer = False
         self._turn = RLock()  # threads that write take turns
         self._condition = Condition()
@@ -199,20 +197,3 @@ class SharedIndex:
             self._stores = (MemoryStore(profile.similarity), MemoryStore(profile.similarity))
         else:
             self._stores = self._pair.for_writing(profile.similarity, was_cut_off=was_cut_off)
-
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        """Keep other processes from opening or writing Chroma's files; may be nested."""
-        if self._gate is None:
-            yield
-            return
-        try:
-            self._gate.acquire()
-        except Timeout:
-            raise StoreError(
-                f"another process kept {str(self._gate.lock_file)!r} locked for {_GATE_SECONDS:.0f} s; is it stopped?"
-            ) from None
-        try:
-            yield
-        finally:
-            self._gate.release()

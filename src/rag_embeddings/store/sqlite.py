@@ -53,6 +53,7 @@ class SqliteStore:
         self.similarity = similarity
         self._database = Database(path, _TABLES, SCHEMA)
         self._loaded: tuple[object, list[str], Vectors] | None = None
+        self._sized: tuple[object, int] | None = None
 
     def upsert(self, records: Sequence[Record]) -> None:
         """Write records, replacing those whose id exists, metadata and all.
@@ -123,6 +124,15 @@ class SqliteStore:
     def __len__(self) -> int:
         with self._database.reading():
             return int(self._database.execute("SELECT count(*) FROM records").fetchone()[0])
+
+    def size(self) -> int:
+        """Return the number of bytes of all vectors."""
+        with self._database.reading():
+            version = self._database.version()
+            if self._sized is None or self._sized[0] != version:
+                row = self._database.execute("SELECT count(*) FROM records").fetchone()
+                self._sized = (version, row[0] * 4 * (self._dimensions() or 0))
+            return self._sized[1]
 
     def close(self) -> None:
         """Close the file. A closed store raises StoreError on use."""

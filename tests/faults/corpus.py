@@ -1,0 +1,119 @@
+"""A small corpus, a plain splitter, what an index over them must hold, and child processes to be killed."""
+
+import multiprocessing
+import os
+from pathlib import Path
+
+from rag_embeddings.encode.base import Role
+from rag_embeddings.index.indexer import Indexer
+from rag_embeddings.index.pipeline import Pipeline
+from rag_embeddings.testing.encoder import DeterministicEncoder
+from rag_embeddings.text import Chunk, Document, Span
+
+SLICE = 8
+
+
+class Windows:
+    """Windows of characters that overlap, cut anywhere."""
+
+    language = "en"
+
+    def __init__(self, size=160, step=120, context=""):
+        self.size, self.step, self.context = size, step, context
+
+    def split(self, document):
+        text = document.text
+        starts = range(0, max(1, len(text) - (self.size - self.step)), self.step)
+        spans = [Span(start, min(start + self.size, len(text))) for start in starts]
+        return [Chunk(document, (span,), context=self.context) for span in spans if span.of(text).strip()]
+
+    def settings(self):
+        return {"splitter": "windows", "size": self.size, "step": self.step, "context": self.context}
+
+
+def pipeline(encoder=None, **options):
+    return Pipeline(encoder or DeterministicEncoder(dimensions=96), Windows(**options))
+
+
+def document(number, version=0, sentences=6):
+    lines = [
+        f"Document {number} in version {version} says in line {line} that thing{number}x{line} costs v{version}n{line}."
+        for line in range(sentences)
+    ]
+    return Document(" ".join(lines), id=f"doc-{number}", metadata={"number": number, "version": version})
+
+
+def corpus(version=0, count=12):
+    return [document(number, version) for number in range(count)]
+
+
+def expected_units(documents, made_by):
+    """Ids of sentences and chunks of documents."""
+    versions = [made_by.version(item, "name") for item in documents]
+    sentences = {unit.id for version in versions for group in version.sentences for unit in group}
+    return sentences, {chunk.id for version in versions for chunk in version.chunks}
+
+
+def check_index(directory, documents, made_by):
+    """Assert that an index holds these documents, nothing else, and that every vector finds itself."""
+    indexer = Indexer(directory, made_by)
+    assert sorted(indexer.document_ids()) == sorted(item.id for item in documents)
+    for found, item in zip(indexer.get([item.id for item in documents]), documents, strict=True):
+        assert (found.id, found.text, found.metadata) == (item.id, item.text, item.metadata)
+    sentences, chunks = expected_units(documents, made_by)
+    assert directory.ledger.unit_ids() == (sentences, chunks)
+    with directory.reading() as view:
+        for store, ids in ((view.sentences, sentences), (view.chunks, chunks)):
+            assert set(store.ids()) == ids
+            index = getattr(store, "index", store)  # Chroma beside it
+            assert sorted(index.ids()) == sorted(ids)
+            assert len(index) == len(ids)
+            records = store.get(sorted(ids))
+            expected = made_by.encoder.encode([record.text for record in records], Role.DOCUMENT)
+            for record, found, vector in zip(records, index.get(sorted(ids)), expected, strict=True):
+                assert abs(record.vector - vector).max() < 1e-5
+                assert abs(found.vector - vector).max() < 1e-5
+                assert store.search(record.vector, 1)[0].score > 0.9999
+    assert directory.ledger.dead() == []
+
+
+class Recording(DeterministicEncoder):
+    """Writes each text it encodes to a file, so that a killed process leaves word of it."""
+
+    def __init__(self, path):
+        super().__init__(dimensions=96)
+        self.path = path
+
+    def encode(self, texts, role):
+        vectors = super().encode(texts, role)
+        with Path(self.path).open("a", encoding="utf-8") as file:
+            file.writelines(text.replace("\n", " ") + "\n" for text in texts)
+            file.flush()
+            os.fsync(file.fileno())
+        return vectors
+
+
+# A server that has imported chromadb (a second) and opened nothing forks all children: they start at once and inherit
+# neither threads nor files.
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(
+    ["chromadb", "rag_embeddings.store.chroma", "rag_embeddings.retrieve.sentence_parent"]
+)
+
+
+def start(function, *arguments):
+    """Run a function in a child process."""
+    process = _processes.Process(target=function, args=arguments, daemon=True)
+    process.start()
+    return process
+
+
+def pipe():
+    return _processes.Pipe()
+
+
+def in_child(function, *arguments):
+    """Run a function in a child process to its end; return the exit code, 0 or what killed it."""
+    process = start(function, *arguments)
+    process.join(timeout=300)
+    return process.exitcode
