@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from threading import RLock
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
@@ -20,11 +20,13 @@ from rag_embeddings.errors import IndexNotFoundError
 from rag_embeddings.index.indexer import Indexer
 from rag_embeddings.index.pipeline import Pipeline
 from rag_embeddings.langchain.convert import from_core, from_match, to_core
-from rag_embeddings.langchain.splitters import DEFAULT_ENCODING, core_splitter
+from rag_embeddings.langchain.splitters import core_splitter
 from rag_embeddings.retrieve.sentence_parent import SentenceParentSearch
-from rag_embeddings.split.base import Splitter
+from rag_embeddings.split.base import DEFAULT_TOKENIZER, Splitter
 from rag_embeddings.split.recursive import RecursiveSplitter
 from rag_embeddings.store.directory import IndexDirectory
+
+_Index = TypeVar("_Index", bound="SentenceParentIndex")
 
 _opening = RLock()
 
@@ -91,14 +93,17 @@ class SentenceParentIndex(DocumentIndex):
     score: Literal["best", "mean"] = "best"
     """What ranks a passage: its best sentence, or the mean of that and the passage itself."""
 
+    _encoder: Encoder = PrivateAttr()
     _opened: IndexDirectory | None = PrivateAttr(default=None)  # ours to close; closes itself when collected
     _pipeline: Pipeline | None = PrivateAttr(default=None)
 
     @field_validator("embeddings")
     @classmethod
     def _known_embeddings(cls, value: Any) -> Any:
-        if not (isinstance(value, Embeddings) or hasattr(type(value), "encode")):
-            raise ValueError(f"embeddings must be LangChain Embeddings or an Encoder, got {type(value).__name__}")
+        try:
+            wrap(value)
+        except TypeError as error:  # pydantic turns a ValueError into one that names the field
+            raise ValueError(str(error)) from error
         return value
 
     @field_validator("splitter")
@@ -111,6 +116,7 @@ class SentenceParentIndex(DocumentIndex):
     def model_post_init(self, context: Any, /) -> None:
         """Open an index in memory at once, so that copies with other settings see the same documents."""
         super().model_post_init(context)
+        self._encoder = wrap(self.embeddings)
         if self.directory is None:
             self._opened = IndexDirectory.open(None)
             self.__dict__["directory"] = self._opened  # frozen for everybody else
@@ -128,7 +134,7 @@ class SentenceParentIndex(DocumentIndex):
             Documents before it stay indexed.
 
         Raises:
-            DocumentError: If an id cannot be derived, before anything is written.
+            DocumentError: If a document's metadata is not JSON.
             SpaceMismatchError: If the directory holds vectors of another model.
             StoreLockedError: If another process is writing to the directory.
             VectorError: If the embeddings return something that is not a vector.
@@ -153,6 +159,8 @@ class SentenceParentIndex(DocumentIndex):
         """
         items = list(documents)
         if ids is not None:
+            if len(ids) != len(items):
+                raise ValueError(f"{len(items)} documents need as many ids, got {len(ids)}")
             items = [item.model_copy(update={"id": id_}) for item, id_ in zip(items, ids, strict=True)]
         return list(self.upsert(items)["succeeded"])
 
@@ -269,18 +277,18 @@ class SentenceParentIndex(DocumentIndex):
         return params
 
     def _search(self, query: str, k: int | None) -> list[Document]:
-        search = SentenceParentSearch(self._handle(create=False), wrap(self.embeddings), score=self.score)
+        search = SentenceParentSearch(self._handle(create=False), self._encoder, score=self.score)
         return [from_match(match) for match in search.search(query, self.k if k is None else k)]
 
     def _indexer(self, *, create: bool) -> Indexer:
         handle = self._handle(create=create)
         if self._pipeline is None:
-            encoder = wrap(self.embeddings)
-            if self.splitter is None:
-                splitter = RecursiveSplitter(tokenizer=DEFAULT_ENCODING if encoder.tokenizer is None else encoder)
-            else:
+            if self.splitter is not None:
                 splitter = core_splitter(self.splitter)
-            self._pipeline = Pipeline(encoder, splitter)
+            else:
+                source = DEFAULT_TOKENIZER if self._encoder.tokenizer is None else self._encoder
+                splitter = RecursiveSplitter(tokenizer=source)
+            self._pipeline = Pipeline(self._encoder, splitter)
         return Indexer(handle, self._pipeline)
 
     def _handle(self, *, create: bool) -> IndexDirectory:
@@ -291,11 +299,21 @@ class SentenceParentIndex(DocumentIndex):
                 self._opened = IndexDirectory.open(self.directory, create=create)
             return self._opened
 
-    def __getstate__(self) -> dict[Any, Any]:
-        return {
-            **super().__getstate__(),
-            "__pydantic_private__": {"_opened": None, "_pipeline": None},
-        }  # an open handle stays here
+    # Copies and pickles are made of the fields: an open handle belongs to one object.
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        return _rebuilt(type(self), self._fields())
+
+    __copy__ = __deepcopy__
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (type(self), self._fields())
+
+    def _fields(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
+
+def _rebuilt(kind: type[_Index], fields: dict[str, Any]) -> _Index:
+    return kind(**fields)
 
 
 def _refuse(method: str, unknown: dict[str, Any]) -> None:

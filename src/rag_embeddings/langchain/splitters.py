@@ -11,7 +11,7 @@ from langchain_text_splitters import TextSplitter
 from rag_embeddings.encode.wrap import wrap
 from rag_embeddings.errors import require
 from rag_embeddings.langchain.convert import from_chunk, to_core
-from rag_embeddings.split.base import Splitter
+from rag_embeddings.split.base import DEFAULT_MAX_TOKENS, DEFAULT_TOKENIZER, Splitter
 from rag_embeddings.split.recursive import RecursiveSplitter
 from rag_embeddings.split.sliding import SlidingWindowSplitter
 from rag_embeddings.split.tokens import token_counter
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from rag_embeddings.encode.base import Encoder
     from rag_embeddings.split.tokens import TokenCounter
-
-DEFAULT_ENCODING = "cl100k_base"
 
 
 class _SpanTextSplitter(TextSplitter):
@@ -164,11 +162,11 @@ class _SpanTextSplitter(TextSplitter):
 
 
 class RecursiveTextSplitter(_SpanTextSplitter):
-    """Splits at the strongest boundary that fits: sections, paragraphs, sentences, words.
+    """Splits at the strongest boundaries that fit: paragraphs, then lines, sentences, clauses, words.
 
     Args:
         chunk_size: Most tokens in a chunk.
-        chunk_overlap: Tokens that neighbouring chunks may share.
+        chunk_overlap: Most tokens that a chunk repeats of the one before, in whole sentences.
         embeddings: Count tokens as this model does: `InstructionEmbeddings`, or anything whose encoder has a tokenizer.
         tokenizer: Count tokens with a tiktoken encoding (by name), a Hugging Face tokenizer, or a function from text to
             its number of tokens. With neither this nor ``embeddings``: tiktoken's ``"cl100k_base"``.
@@ -187,7 +185,7 @@ class RecursiveTextSplitter(_SpanTextSplitter):
 
     def __init__(
         self,
-        chunk_size: int = 256,
+        chunk_size: int = DEFAULT_MAX_TOKENS,
         chunk_overlap: int = 0,
         *,
         embeddings: Embeddings | Encoder | None = None,
@@ -205,7 +203,8 @@ class SlidingWindowTextSplitter(_SpanTextSplitter):
 
     Args:
         chunk_size: Most tokens in a chunk.
-        chunk_overlap: Tokens that neighbouring chunks share, as far as whole sentences allow.
+        chunk_overlap: Most tokens that a chunk repeats of the one before, in whole sentences; by default half of
+            ``chunk_size``.
         embeddings: As in `RecursiveTextSplitter`.
         tokenizer: As in `RecursiveTextSplitter`.
         language: ISO 639-1 code of the language, for sentence boundaries.
@@ -216,14 +215,15 @@ class SlidingWindowTextSplitter(_SpanTextSplitter):
 
     def __init__(
         self,
-        chunk_size: int = 256,
-        chunk_overlap: int = 64,
+        chunk_size: int = DEFAULT_MAX_TOKENS,
+        chunk_overlap: int | None = None,
         *,
         embeddings: Embeddings | Encoder | None = None,
         tokenizer: Any = None,
         language: str = "en",
     ) -> None:
-        super().__init__(chunk_size, chunk_overlap, embeddings=embeddings, tokenizer=tokenizer, language=language)
+        overlap = chunk_size // 2 if chunk_overlap is None else chunk_overlap
+        super().__init__(chunk_size, overlap, embeddings=embeddings, tokenizer=tokenizer, language=language)
 
     def _make_core(self, language: str) -> Splitter:
         return SlidingWindowSplitter(self._chunk_size, self._chunk_overlap, tokenizer=self._counter, language=language)
@@ -235,7 +235,7 @@ def _counter(embeddings: Embeddings | Encoder | None, tokenizer: Any) -> TokenCo
         raise ValueError("both embeddings= and tokenizer= are given; tokens are counted by one of them")
     if embeddings is not None:
         return token_counter(wrap(embeddings))
-    return token_counter(DEFAULT_ENCODING if tokenizer is None else tokenizer)
+    return token_counter(DEFAULT_TOKENIZER if tokenizer is None else tokenizer)
 
 
 def core_splitter(splitter: TextSplitter | Splitter) -> Splitter:
