@@ -35,6 +35,7 @@ _EF_SEARCH = 400
 _EF_CONSTRUCTION = 200
 _NEIGHBORS = 32  # the default of 16 loses records near many equal vectors
 _PAGE = 1_000
+_NO_FUNCTION = ("legacy", "unknown")  # how Chroma spells that there is none
 
 # Chroma's threads and SQLite's locks do not fork along: a child of a process that has used Chroma hangs now and then.
 _used_in_process: int | None = None
@@ -118,6 +119,11 @@ class ChromaStore:
             return self._client.create_collection(
                 name, embedding_function=None, configuration={"hnsw": hnsw}, metadata=dict(stamp) if stamp else None
             )
+        # Reading `collection.schema`, as Chroma does at every upsert, builds the embedding function stored there,
+        # whatever we say: from a foreign directory that would be code of somebody else's choice.
+        schema = collection._model.serialized_schema  # noqa: SLF001 - the public property builds
+        if _names_function(collection.configuration_json) or _names_function(schema):
+            raise StoreError(f"collection {name!r} brings an embedding function of its own, which is never run")
         found = (collection.configuration_json.get("hnsw") or {}).get("space")
         if found != space:
             raise StoreError(f"collection {name!r} compares vectors by {found!r}, {space!r} was asked for")
@@ -246,3 +252,13 @@ class ChromaStore:
 def _replacing(metadata: Mapping[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any] | None:
     gone = dict.fromkeys(set(before or ()) - set(metadata))
     return {**metadata, **gone} or None
+
+
+def _names_function(value: Any) -> bool:
+    """Whether a configuration names an embedding function that Chroma would build."""
+    if isinstance(value, dict):
+        function = value.get("embedding_function")
+        if isinstance(function, dict) and function.get("type") not in _NO_FUNCTION:
+            return True
+        return any(map(_names_function, value.values()))
+    return isinstance(value, list) and any(map(_names_function, value))
