@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+import toy_models
 from rag_embeddings.encode.base import Encoder, Role
 from rag_embeddings.encode.wrap import wrap
 from rag_embeddings.langchain import InstructionEmbeddings
@@ -76,6 +77,23 @@ def test_query_and_document_differ_where_the_prompts_do(minilm):
     assert abs(query - document).max() > 1e-2
     assert np.allclose(query, minilm.embed_query("query: light"), atol=1e-5)
     assert np.allclose(document, minilm.embed_query("passage: light"), atol=1e-5)
+
+
+def test_the_models_own_prompts_are_used_unless_switched_off():
+    folder = str(toy_models.folder("prompts"))
+    own = InstructionEmbeddings(model=folder)
+    plain = InstructionEmbeddings(model=folder, query_prompt="", document_prompt="")
+    text = "the river rose"
+    assert not np.allclose(own.embed_query(text), own.embed_documents([text])[0], atol=1e-3)
+    assert np.allclose(plain.embed_query(text), plain.embed_documents([text])[0], atol=1e-5)
+    assert np.allclose(own.embed_query(text), plain.embed_query("find: " + text), atol=1e-5)
+    assert np.allclose(own.embed_documents([text])[0], plain.embed_documents(["text: " + text])[0], atol=1e-5)
+
+
+def test_line_breaks_count_where_the_tokenizer_knows_them():
+    embeddings = InstructionEmbeddings(model=str(toy_models.folder("mean_bpe")))
+    broken, spaced = np.array(embeddings.embed_documents(["the\nriver", "the river"]))
+    assert abs(broken - spaced).max() > 1e-3
 
 
 def test_the_adapter_and_the_core_give_the_same_vectors(minilm):

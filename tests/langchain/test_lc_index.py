@@ -18,11 +18,17 @@ from langchain_core.indexing import InMemoryRecordManager, aindex, index
 from langchain_text_splitters import RecursiveCharacterTextSplitter
 from pydantic import ValidationError
 
+import toy_models
 from hostile_texts import texts
 from rag_embeddings.errors import IndexNotFoundError, SpaceMismatchError, StoreError, VectorError
 from rag_embeddings.index.indexer import Indexer
 from rag_embeddings.index.pipeline import Pipeline
-from rag_embeddings.langchain import RecursiveTextSplitter, SentenceParentIndex, SlidingWindowTextSplitter
+from rag_embeddings.langchain import (
+    InstructionEmbeddings,
+    RecursiveTextSplitter,
+    SentenceParentIndex,
+    SlidingWindowTextSplitter,
+)
 from rag_embeddings.langchain.convert import from_match, to_core
 from rag_embeddings.retrieve.sentence_parent import SentenceParentSearch
 from rag_embeddings.split.recursive import RecursiveSplitter
@@ -87,6 +93,17 @@ def test_results_are_the_cores(place):
                 for document, match in zip(got, map(from_match, expected), strict=True):
                     assert document.metadata.pop("score") == pytest.approx(match.metadata.pop("score"), abs=1e-5)
                     assert document == match
+
+
+def test_queries_are_embedded_as_queries_and_sentences_as_documents(place):
+    embeddings = InstructionEmbeddings(model=str(toy_models.folder("prompts")))
+    with SentenceParentIndex(embeddings=embeddings, directory=place) as found:
+        found.upsert([Document(page_content=RIVER, id="river")])
+        (best,) = found.invoke("the gates", k=1)
+    start, end = best.metadata["matches"][0]
+    sentence = np.array(embeddings.embed_documents([RIVER[start:end]])[0])
+    assert best.metadata["score"] == pytest.approx(sentence @ np.array(embeddings.embed_query("the gates")), abs=1e-5)
+    assert best.metadata["score"] != pytest.approx(sentence @ np.array(embeddings.embed_documents(["the gates"])[0]))
 
 
 def test_k_counts_passages_and_can_be_given_anywhere(place):
@@ -314,7 +331,7 @@ def test_an_open_directory_is_used_and_left_open():
 WRITER = """
 import sys
 from langchain_core.documents import Document
-from rag_embeddings.langchain import RecursiveTextSplitter, SentenceParentIndex
+from rag_embeddings.langchain import InstructionEmbeddings, RecursiveTextSplitter, SentenceParentIndex
 from rag_embeddings.testing.encoder import DeterministicEncoder
 index = SentenceParentIndex(embeddings=DeterministicEncoder(), directory=sys.argv[1],
                             splitter=RecursiveTextSplitter(chunk_size=60, tokenizer=len))

