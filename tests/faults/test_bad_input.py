@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from corpus import SLICE, check_index, corpus, document, pipeline
 
+from index_corpus import SLICE, check_index, corpus, document, pipeline
 from rag_embeddings.encode.profile import Profile
 from rag_embeddings.errors import DocumentError, SpaceMismatchError, StoreError, VectorError
 from rag_embeddings.index.indexer import Indexer

@@ -5,8 +5,8 @@ import signal
 from collections import Counter
 
 import pytest
-from corpus import SLICE, Recording, check_index, corpus, document, in_child, pipeline
 
+from index_corpus import SLICE, Recording, check_index, corpus, document, in_child, pipeline
 from rag_embeddings.index.indexer import Indexer
 from rag_embeddings.store.directory import IndexDirectory
 from rag_embeddings.testing import faults

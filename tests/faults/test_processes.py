@@ -7,8 +7,8 @@ import signal
 import time
 
 import pytest
-from corpus import Recording, check_index, corpus, document, expected_units, in_child, pipe, pipeline, start
 
+from index_corpus import Recording, check_index, corpus, document, expected_units, in_child, pipe, pipeline, start
 from rag_embeddings.errors import StoreError, StoreLockedError
 from rag_embeddings.index.indexer import Indexer
 from rag_embeddings.retrieve.sentence_parent import SentenceParentSearch

@@ -1,12 +1,8 @@
 """What the indexer promises: increments, counts, resuming, and nothing done twice."""
 
-import sys
-
 import pytest
 
-sys.path.insert(0, str(__import__("pathlib").Path(__file__).parents[1] / "faults"))
-from corpus import SLICE, Windows, check_index, corpus, document, pipeline
-
+from index_corpus import SLICE, Windows, check_index, corpus, document, pipeline
 from rag_embeddings.index import indexer as module
 from rag_embeddings.index.indexer import Indexer, Summary
 from rag_embeddings.index.pipeline import Pipeline
