@@ -97,6 +97,14 @@ def delete(path, ids):
         indexer(directory).delete(ids)
 
 
+@pytest.fixture(params=["exact", "chroma"])
+def asked(request, monkeypatch):
+    """Who answers: the records, as for any small index, or Chroma, as for a large one."""
+    if request.param == "chroma":
+        monkeypatch.setattr(kept, "EXACT_BYTES", 0)
+
+
+@pytest.mark.usefixtures("asked")
 def test_a_long_lived_reader_finds_what_others_write(tmp_path):
     path = tmp_path / "index"
     assert in_child(write, path, 0, 3) == 0
@@ -112,6 +120,7 @@ def test_a_long_lived_reader_finds_what_others_write(tmp_path):
         assert "doc-8" not in {match.chunk.document.id for match in found}
 
 
+@pytest.mark.usefixtures("asked")
 def test_a_reader_opened_before_anything_was_written_finds_it(tmp_path):
     with IndexDirectory.open(tmp_path / "index", create=True) as reader:
         assert SentenceParentSearch(reader, ENCODER).search("anything", 3) == []
@@ -119,6 +128,7 @@ def test_a_reader_opened_before_anything_was_written_finds_it(tmp_path):
         assert_finds_all(reader, corpus(0, 2))
 
 
+@pytest.mark.usefixtures("asked")
 def test_a_reader_that_becomes_the_writer_finds_every_record(tmp_path):
     path = tmp_path / "index"
     assert in_child(write, path, 0, 3) == 0
@@ -291,6 +301,34 @@ def test_kills_at_fifty_random_moments_with_a_reader_all_the_while(tmp_path):
     assert cut_off > kills / 2
     assert polls > kills
     reader.join()
+
+
+def files_of(path):
+    return {file: file.stat().st_mtime_ns for file in path.glob("chroma/*/*.*")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [0, 0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03])
+def test_killed_while_chroma_writes_its_files(delay, tmp_path):
+    """The moment that random kills seldom hit, and that Chroma does not survive."""
+    path, log, count = tmp_path / "index", tmp_path / "log", 260
+    writer = start(rewrite, path, 0, count, log)
+    changes, before = 0, {}
+    while changes < 3 and writer.is_alive():
+        try:
+            now = files_of(path)
+        except FileNotFoundError:  # renamed between the look at the folder and the look at the file
+            continue
+        changes += before.keys() == now.keys() and before != now
+        before = now
+    time.sleep(delay)
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.join()
+    assert in_child(rewrite, path, 0, count, log) == 0
+    encoded = log.read_text(encoding="utf-8").splitlines()
+    sentences, chunks = expected_units(corpus(0, count), pipeline())
+    assert len(encoded) <= len(sentences) + len(chunks) + 16
+    assert in_child(check, path, 0, count) == 0
 
 
 def check(path, version, count):
