@@ -42,7 +42,7 @@ _NO_FUNCTION = ("legacy", "unknown")  # how Chroma spells that there is none
 _used_in_process: int | None = None
 
 
-class DamagedStoreError(StoreError):
+class ChromaDamagedError(StoreError):
     """Chroma cannot read its own files, as after a kill while it wrote them."""
 
 
@@ -62,7 +62,7 @@ class ChromaStore:
     Raises:
         MissingExtraError: If chromadb is not installed.
         IndexNotFoundError: If the collection is absent and ``create`` is False.
-        DamagedStoreError: If Chroma cannot read its files.
+        ChromaDamagedError: If Chroma cannot read its files.
         StoreError: If the collection compares its vectors in another way.
     """
 
@@ -92,7 +92,7 @@ class ChromaStore:
             with guard():
                 self._client = chromadb.PersistentClient(str(path), settings=settings)
         except (chromadb.errors.ChromaError, ValueError) as error:
-            raise DamagedStoreError(f"Chroma cannot open {str(path)!r}: {error}") from error
+            raise ChromaDamagedError(f"Chroma cannot open {str(path)!r}: {error}") from error
         self._closed = False
         self._width: int | None = None
         try:
@@ -247,7 +247,7 @@ class ChromaStore:
                 self._width = len(found[0])
                 self._collection.query(query_embeddings=found, n_results=1, include=[])
         except chromadb.errors.ChromaError as error:
-            raise DamagedStoreError(f"Chroma cannot read collection {self._collection.name!r}: {error}") from error
+            raise ChromaDamagedError(f"Chroma cannot read collection {self._collection.name!r}: {error}") from error
 
 
 def _replacing(metadata: Mapping[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rag_embeddings.store.database import Database
+from rag_embeddings.store.schema import SCHEMA, TABLES
 from rag_embeddings.text import Block, Chunk, Document, Span, canonical_json
 
 if TYPE_CHECKING:
@@ -63,44 +64,6 @@ class Place:
     ordinal: int
 
 
-SCHEMA = 1
-_TABLES = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE versions (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    document BLOB NOT NULL,
-    version TEXT NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('pending', 'live', 'dead')),
-    text BLOB NOT NULL,
-    metadata TEXT NOT NULL,
-    blocks TEXT NOT NULL
-);
-CREATE INDEX versions_by_document ON versions (document, state);
-CREATE UNIQUE INDEX one_live_version ON versions (document) WHERE state = 'live';
-CREATE INDEX versions_not_live ON versions (state) WHERE state <> 'live';
-CREATE TABLE chunks (
-    version INTEGER NOT NULL,
-    ordinal INTEGER NOT NULL,
-    id TEXT NOT NULL,
-    spans TEXT NOT NULL,
-    headings TEXT NOT NULL,
-    context BLOB NOT NULL,
-    metadata TEXT NOT NULL,
-    PRIMARY KEY (version, ordinal)
-) WITHOUT ROWID;
-CREATE INDEX chunks_by_id ON chunks (id);
-CREATE TABLE sentences (
-    version INTEGER NOT NULL,
-    chunk INTEGER NOT NULL,
-    start INTEGER NOT NULL,
-    "end" INTEGER NOT NULL,
-    id TEXT NOT NULL,
-    PRIMARY KEY (version, chunk, start)
-) WITHOUT ROWID;
-CREATE INDEX sentences_by_id ON sentences (id)
-"""
-
-
 class Ledger(Database):
     """See the module. Thread-safe; a ledger must not be carried across a fork.
 
@@ -112,7 +75,7 @@ class Ledger(Database):
     """
 
     def __init__(self, path: Path | None) -> None:
-        super().__init__(path, _TABLES, SCHEMA)
+        super().__init__(path, TABLES, SCHEMA)
         self._documents: OrderedDict[int, Document] = OrderedDict()
 
     # --- what the index as a whole remembers ---------------------------------------------------------------------

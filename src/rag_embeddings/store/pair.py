@@ -46,14 +46,14 @@ class Pair:
         stores = self._kept(similarity)
         if all(map(is_small, stores)):
             return stores
-        from rag_embeddings.store.chroma import DamagedStoreError  # noqa: PLC0415 - chromadb is an extra
+        from rag_embeddings.store.chroma import ChromaDamagedError  # noqa: PLC0415 - chromadb is an extra
 
         with self._guard():
             if self._ledger.meta("rebuilding"):
                 return stores
             try:
                 return self._with_chroma(stores, similarity, create=False)
-            except (DamagedStoreError, IndexNotFoundError):
+            except (ChromaDamagedError, IndexNotFoundError):
                 return stores
 
     def for_writing(self, similarity: Similarity, *, was_cut_off: bool) -> tuple[Store, Store]:
@@ -63,7 +63,7 @@ class Pair:
             similarity: How vectors are compared.
             was_cut_off: Whether the last writer did not close the index, so that damage must be looked for.
         """
-        from rag_embeddings.store.chroma import DamagedStoreError  # noqa: PLC0415 - chromadb is an extra
+        from rag_embeddings.store.chroma import ChromaDamagedError  # noqa: PLC0415 - chromadb is an extra
 
         stores = None
         with self._guard():  # which notices if Chroma's files were left half-written
@@ -71,7 +71,7 @@ class Pair:
         if not distrusted:
             try:
                 stores = self._kept_and_found(similarity, create=True)
-            except DamagedStoreError:
+            except ChromaDamagedError:
                 stores = None
         if stores is not None and (was_cut_off or any(len(store.index) != len(store.kept) for store in stores)):
             for store in stores:
