@@ -14,7 +14,9 @@
     ├── StoreError             a store could not do what was asked
     │   ├── SpaceMismatchError     vectors of another embedding space
     │   ├── StoreLockedError       another process is writing to this directory
-    │   └── IndexNotFoundError     there is no index in this directory
+    │   ├── IndexNotFoundError     there is no index in this directory
+    │   ├── ChromaDamagedError     Chroma cannot read its own files
+    │   └── CacheUnavailableError  the vector cache cannot be read or written at the moment
     └── MissingExtraError      an optional dependency is not installed (also an ImportError)
 """
 
@@ -77,6 +79,14 @@ class StoreLockedError(StoreError):
 
 class IndexNotFoundError(StoreError, FileNotFoundError):
     """There is no index in this directory."""
+
+
+class ChromaDamagedError(StoreError):
+    """Chroma cannot read its own files, as after a kill while it wrote them."""
+
+
+class CacheUnavailableError(StoreError):
+    """The cache cannot be read or written at the moment: the disk is full, another process holds it for too long."""
 
 
 class MissingExtraError(RagEmbeddingsError, ImportError):

@@ -15,8 +15,8 @@ import numpy as np
 
 from rag_embeddings.encode import cache_rows
 from rag_embeddings.encode.base import Role, validated
-from rag_embeddings.encode.cache_file import FORMAT, CacheFile, CacheUnavailableError, default_path
-from rag_embeddings.errors import BudgetError, VectorError
+from rag_embeddings.encode.cache_file import FORMAT, CacheFile, default_path
+from rag_embeddings.errors import BudgetError, CacheUnavailableError, VectorError
 
 if TYPE_CHECKING:
     import sqlite3

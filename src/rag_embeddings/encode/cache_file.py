@@ -20,7 +20,7 @@ from weakref import WeakSet
 
 from filelock import FileLock, Timeout
 
-from rag_embeddings.errors import StoreError
+from rag_embeddings.errors import CacheUnavailableError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,10 +44,6 @@ _TABLES = {
 # statements that never change means that the file is damaged.
 _SURROUNDINGS = frozenset({3, 4, 5, 6, 7, 8, 9, 10, 13, 14, 15, 22, 23})
 _LOGGER = logging.getLogger(__name__)
-
-
-class CacheUnavailableError(StoreError):
-    """The cache cannot be read or written at the moment: the disk is full, another process holds it for too long."""
 
 
 class _DamagedError(sqlite3.DatabaseError):

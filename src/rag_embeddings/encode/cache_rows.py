@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rag_embeddings.encode.cache_file import PAGE, CacheUnavailableError
+from rag_embeddings.encode.cache_file import PAGE
+from rag_embeddings.errors import CacheUnavailableError
 
 if TYPE_CHECKING:
     import sqlite3

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rag_embeddings.errors import IndexNotFoundError, StoreError, require
+from rag_embeddings.errors import ChromaDamagedError, IndexNotFoundError, StoreError, require
 from rag_embeddings.store.base import Hit, Record
 from rag_embeddings.store.records import checked_query, possible, prepared
 
@@ -40,10 +40,6 @@ _NO_FUNCTION = ("legacy", "unknown")  # how Chroma spells that there is none
 
 # Chroma's threads and SQLite's locks do not fork along: a child of a process that has used Chroma hangs now and then.
 _used_in_process: int | None = None
-
-
-class ChromaDamagedError(StoreError):
-    """Chroma cannot read its own files, as after a kill while it wrote them."""
 
 
 class ChromaStore:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from rag_embeddings.errors import IndexNotFoundError, StoreError
+from rag_embeddings.errors import ChromaDamagedError, IndexNotFoundError, StoreError
 from rag_embeddings.store.gate import Gate
 from rag_embeddings.store.kept import KeptStore, complete, finds, is_small
 from rag_embeddings.store.sqlite import SqliteStore
@@ -46,8 +46,6 @@ class Pair:
         stores = self._kept(similarity)
         if all(map(is_small, stores)):
             return stores
-        from rag_embeddings.store.chroma import ChromaDamagedError  # noqa: PLC0415 - chromadb is an extra
-
         with self._guard():
             if self._ledger.meta("rebuilding"):
                 return stores
@@ -63,8 +61,6 @@ class Pair:
             similarity: How vectors are compared.
             was_cut_off: Whether the last writer did not close the index, so that damage must be looked for.
         """
-        from rag_embeddings.store.chroma import ChromaDamagedError  # noqa: PLC0415 - chromadb is an extra
-
         stores = None
         with self._guard():  # which notices if Chroma's files were left half-written
             distrusted = self._ledger.meta("rebuilding")
