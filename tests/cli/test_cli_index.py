@@ -182,7 +182,8 @@ def test_options_left_out_stay_as_the_index_was_written(world) -> None:
     assert (splitter["max_tokens"], splitter["overlap"]) == (200, 20)
 
 
-def test_an_index_of_another_splitter_is_not_changed_by_accident(world) -> None:
+def test_an_index_made_from_python_keeps_its_splitter(world) -> None:
+    from index_corpus import Windows
     from rag_embeddings.index.indexer import Indexer
     from rag_embeddings.index.pipeline import Pipeline
     from rag_embeddings.read.plain import read_file
@@ -191,10 +192,15 @@ def test_an_index_of_another_splitter_is_not_changed_by_accident(world) -> None:
     with IndexDirectory.open(world.db, create=True) as directory:
         splitter = SlidingWindowSplitter(max_tokens=80, overlap=10, tokenizer=world.encoder)
         Indexer(directory, Pipeline(world.encoder, splitter)).upsert([read_file(world.docs / "mill.md")])
+    summary = world.index(world.docs)
+    assert (len(summary["added"]), len(summary["unchanged"])) == (1, 1)
+    assert world.json("info", "--db", world.db)["splitter"]["splitter"] == "sliding_window"
+
+    with IndexDirectory.open(world.db) as directory:  # one that the command line knows nothing about
+        Indexer(directory, Pipeline(world.encoder, Windows())).upsert([read_file(world.docs / "mill.md")])
     error = world.call("index", world.docs, "--db", world.db, code=1).stderr
-    assert "splitter" in error
-    assert "--max-tokens" in error
-    assert len(world.index(world.docs, "--max-tokens", "80", "--overlap", "0")["replaced"]) == 1
+    assert error.startswith("error: ")
+    assert "'windows'" in error
 
 
 def test_an_impossible_budget_is_one_line(world) -> None:

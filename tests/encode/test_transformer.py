@@ -320,7 +320,12 @@ class TestProfile:
     def test_of_the_real_model(self):
         profile = toy_models.minilm().profile
         expected = Profile(
-            "sentence-transformers/all-MiniLM-L6-v2", 384, pooling="mean", weights=profile.weights, max_tokens=256
+            "sentence-transformers/all-MiniLM-L6-v2",
+            384,
+            pooling="mean",
+            weights=profile.weights,
+            max_tokens=256,
+            document_tokens=254,
         )
         assert profile == expected
         assert len(profile.weights) == 32

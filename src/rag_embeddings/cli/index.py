@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rag_embeddings.cli.models import Models
     from rag_embeddings.cli.progress import Meter
     from rag_embeddings.encode.base import Encoder
-    from rag_embeddings.split.recursive import RecursiveSplitter
+    from rag_embeddings.split.base import Splitter
     from rag_embeddings.text import Document
 
 _FAILED = 1
@@ -126,37 +126,18 @@ def _documents(files: Sequence[Path], failed: dict[str, str], meter: Meter) -> I
 
 def _pipeline(
     models: Models, db: Path, model: str | None, max_tokens: int | None, overlap: int | None
-) -> tuple[Encoder, RecursiveSplitter]:
+) -> tuple[Encoder, Splitter]:
     """Build encoder and splitter from the options, and what the index was made with where they are left out."""
-    from rag_embeddings.split.recursive import RecursiveSplitter
+    from rag_embeddings.index.splitter import index_splitter
     from rag_embeddings.store.directory import IndexDirectory
 
     try:
         with IndexDirectory.open(db) as directory:
-            profile, stored = directory.profile, directory.settings.get("splitter", {})
+            profile, settings = directory.profile, directory.settings
     except IndexNotFoundError:
-        profile, stored = None, {}
+        profile, settings = None, {}
     encoder = models.of_profile(profile) if model is None and profile else models.by_name(model or DEFAULT_MODEL)
-    options: dict[str, Any] = {}
-    if stored:
-        options = _stored_options(stored, max_tokens, overlap)
-    if max_tokens is not None:
-        options["max_tokens"] = max_tokens
-    if overlap is not None:
-        options["overlap"] = overlap
-    return encoder, RecursiveSplitter(**options, tokenizer=encoder)
-
-
-def _stored_options(stored: Mapping[str, Any], max_tokens: int | None, overlap: int | None) -> dict[str, Any]:
-    if stored.get("splitter") != "recursive":
-        if max_tokens is None or overlap is None:
-            raise DocumentError(
-                f"this index was last written with the {stored.get('splitter')!r} splitter, and this command splits "
-                "recursively; say so with both --max-tokens and --overlap, or go on from Python"
-            )
-        return {}
-    names = ("overlap", "language") if max_tokens is not None else ("max_tokens", "target", "overlap", "language")
-    return {name: stored[name] for name in names if name in stored}
+    return encoder, index_splitter(encoder, settings, max_tokens=max_tokens, overlap=overlap)
 
 
 def _gone_paths(paths: Sequence[str], db: Path) -> list[str]:

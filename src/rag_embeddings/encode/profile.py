@@ -31,6 +31,8 @@ class Profile:
         revision: Revision on the hub, where the weights are not at hand.
         max_tokens: Longest input in tokens, prompt and special tokens included; None if unlimited or unknown.
             It decides what is split, never what a vector is, and is no part of ``space``.
+        document_tokens: Longest document in tokens that is encoded in one piece: ``max_tokens`` less the document
+            prompt and special tokens. No part of ``space`` either.
     """
 
     model: str
@@ -43,6 +45,7 @@ class Profile:
     weights: str = ""
     revision: str = ""
     max_tokens: int | None = None
+    document_tokens: int | None = None
 
     def prompt(self, role: Role) -> str:
         """Return the prompt for a role."""
@@ -56,7 +59,7 @@ class Profile:
     def identity(self) -> dict[str, Any]:
         """Return the fields that make up ``space``."""
         values = self.to_dict()
-        del values["max_tokens"]
+        del values["max_tokens"], values["document_tokens"]
         if self.weights:
             del values["model"], values["revision"]
         return values

@@ -202,17 +202,19 @@ class TransformerEncoder:
         if model.similarity not in _SIMILARITIES:
             raise UnsupportedModelError(f"{source.name!r} compares by {model.similarity!r}; known are {_SIMILARITIES}")
         limits = [entry.limit for entry in model.inputs.values() if entry.limit is not None]
+        document = model.inputs[Role.DOCUMENT]
         profile = Profile(
             model=source.name,
             dimensions=dimensions,
             query_prompt=model.inputs[Role.QUERY].prompt,
-            document_prompt=model.inputs[Role.DOCUMENT].prompt,
+            document_prompt=document.prompt,
             pooling=model.pooling,
             normalize=model.normalizes if settings["normalize"] is None else settings["normalize"],
             similarity=model.similarity,  # type: ignore[arg-type]  # checked above
             weights=weights_digest(source.folder),
             revision=source.revision,
             max_tokens=min(limits, default=None),
+            document_tokens=None if document.limit is None else document.limit - document.overhead,
         )
         return model, profile
 

@@ -19,11 +19,11 @@ from rag_embeddings.encode.wrap import wrap
 from rag_embeddings.errors import IndexNotFoundError
 from rag_embeddings.index.indexer import Indexer
 from rag_embeddings.index.pipeline import Pipeline
+from rag_embeddings.index.splitter import index_splitter
 from rag_embeddings.langchain.convert import from_core, from_match, to_core
 from rag_embeddings.langchain.splitters import core_splitter
 from rag_embeddings.retrieve.sentence_parent import SentenceParentSearch
-from rag_embeddings.split.base import DEFAULT_TOKENIZER, Splitter
-from rag_embeddings.split.recursive import RecursiveSplitter
+from rag_embeddings.split.base import Splitter
 from rag_embeddings.store.directory import IndexDirectory
 
 _Index = TypeVar("_Index", bound="SentenceParentIndex")
@@ -86,8 +86,9 @@ class SentenceParentIndex(DocumentIndex):
     """Where the index lives, made at the first `upsert`. None: in memory, for as long as this object lives (the field
     then holds the open index). An open `IndexDirectory` is used as it is, and left open."""
     splitter: Annotated[TextSplitter | Splitter | None, SkipValidation] = Field(default=None, frozen=True)
-    """How documents become passages: a splitter of `rag_embeddings`, LangChain's or the core's. None: a recursive
-    splitter that counts with the embeddings' own tokenizer, or with tiktoken's ``"cl100k_base"`` if they have none."""
+    """How documents become passages: a splitter of `rag_embeddings`, LangChain's or the core's. None: the one
+    the directory was last written with; for a new one, a recursive splitter that counts with the embeddings' own
+    tokenizer, or with tiktoken's ``"cl100k_base"`` if they have none."""
     k: int = Field(default=4, ge=1)
     """Number of passages to return. ``invoke(query, k=...)`` overrides it."""
     score: Literal["best", "mean"] = "best"
@@ -286,8 +287,7 @@ class SentenceParentIndex(DocumentIndex):
             if self.splitter is not None:
                 splitter = core_splitter(self.splitter)
             else:
-                source = DEFAULT_TOKENIZER if self._encoder.tokenizer is None else self._encoder
-                splitter = RecursiveSplitter(tokenizer=source)
+                splitter = index_splitter(self._encoder, handle.settings)
             self._pipeline = Pipeline(self._encoder, splitter)
         return Indexer(handle, self._pipeline)
 

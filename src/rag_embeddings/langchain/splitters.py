@@ -177,7 +177,7 @@ class RecursiveTextSplitter(_SpanTextSplitter):
             chunk could satisfy size and overlap.
 
     ```python
-    splitter = RecursiveTextSplitter(chunk_size=256, embeddings=embeddings)
+    splitter = RecursiveTextSplitter(chunk_size=200, embeddings=embeddings)
     for chunk in splitter.split_documents(documents):
         print(chunk.metadata["source_id"], chunk.metadata["start_index"], chunk.metadata["end_index"])
     ```

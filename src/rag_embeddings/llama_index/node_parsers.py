@@ -185,7 +185,7 @@ class RecursiveNodeParser(SpanNodeParser):
         ```python
         from rag_embeddings.llama_index import RecursiveNodeParser
 
-        parser = RecursiveNodeParser(chunk_size=256, embed_model=embed_model)
+        parser = RecursiveNodeParser(chunk_size=200, embed_model=embed_model)
         nodes = parser.get_nodes_from_documents(documents)
         ```
     """

@@ -13,11 +13,10 @@ from rag_embeddings.encode.base import Role
 from rag_embeddings.encode.wrap import wrap
 from rag_embeddings.index.indexer import Indexer
 from rag_embeddings.index.pipeline import Pipeline
+from rag_embeddings.index.splitter import index_splitter
 from rag_embeddings.llama_index.convert import from_core, from_match, to_core
 from rag_embeddings.llama_index.node_parsers import core_splitter
 from rag_embeddings.retrieve.sentence_parent import SentenceParentSearch
-from rag_embeddings.split.base import DEFAULT_TOKENIZER
-from rag_embeddings.split.recursive import RecursiveSplitter
 from rag_embeddings.store.directory import IndexDirectory
 
 if TYPE_CHECKING:
@@ -56,8 +55,9 @@ class SentenceParentRetriever(BaseRetriever):
         embed_model: The embedding model the directory was or will be built with: `InstructionEmbedding`, any other
             LlamaIndex embedding, or an `Encoder`.
         node_parser: How documents become passages when some are inserted: `RecursiveNodeParser`,
-            `SlidingWindowNodeParser` or a splitter of the core. None: a recursive splitter that counts with the
-            model's own tokenizer, or with tiktoken's ``"cl100k_base"`` if it has none.
+            `SlidingWindowNodeParser` or a splitter of the core. None: the one the directory was last written
+            with; for a new one, a recursive splitter that counts with the model's own tokenizer, or with tiktoken's
+            ``"cl100k_base"`` if it has none.
         similarity_top_k: Number of passages to return.
         score: What ranks a passage: its ``"best"`` sentence, or the ``"mean"`` of that and the passage itself.
         callback_manager: As in every LlamaIndex retriever.
@@ -269,6 +269,5 @@ class SentenceParentRetriever(BaseRetriever):
 
     def _indexer(self) -> Indexer:
         if self._splitter is None:
-            source = DEFAULT_TOKENIZER if self._encoder.tokenizer is None else self._encoder
-            self._splitter = RecursiveSplitter(tokenizer=source)
+            self._splitter = index_splitter(self._encoder, self._directory.settings)
         return Indexer(self._directory, Pipeline(self._encoder, self._splitter))

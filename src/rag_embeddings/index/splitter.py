@@ -1,0 +1,65 @@
+"""Which splitter an index uses where the caller names none: the one it was last written with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rag_embeddings.errors import DocumentError
+from rag_embeddings.split.base import DEFAULT_MAX_TOKENS, DEFAULT_TOKENIZER
+from rag_embeddings.split.recursive import RecursiveSplitter
+from rag_embeddings.split.sliding import SlidingWindowSplitter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rag_embeddings.encode.base import Encoder
+    from rag_embeddings.split.base import Splitter
+
+_KINDS: dict[str, type[RecursiveSplitter | SlidingWindowSplitter]] = {
+    RecursiveSplitter.kind: RecursiveSplitter,
+    SlidingWindowSplitter.kind: SlidingWindowSplitter,
+}
+
+
+def index_splitter(
+    encoder: Encoder, settings: Mapping[str, Any], *, max_tokens: int | None = None, overlap: int | None = None
+) -> Splitter:
+    """Make the splitter of an index, so that every door cuts its documents alike.
+
+    Args:
+        encoder: The encoder of the index. Its tokenizer counts; tiktoken's ``"cl100k_base"`` does if it has none.
+        settings: `IndexDirectory.settings`: empty for a new index, which gets a recursive splitter whose chunks the
+            encoder takes in one piece.
+        max_tokens: Most tokens of a chunk, in place of what the index was written with.
+        overlap: Most tokens that a chunk repeats of the one before, in place of what the index was written with.
+
+    Returns:
+        The splitter.
+
+    Raises:
+        DocumentError: If the index was written with a splitter or tokenizer that these settings cannot bring back.
+        BudgetError: If ``max_tokens`` and ``overlap`` do not go together.
+    """
+    asked: dict[str, Any] = {"max_tokens": max_tokens, "overlap": overlap}
+    given = {name: value for name, value in asked.items() if value is not None}
+    tokenizer = DEFAULT_TOKENIZER if encoder.tokenizer is None else encoder
+    stored = settings.get("splitter")
+    if stored is None:
+        fitting = encoder.profile.document_tokens
+        budget = DEFAULT_MAX_TOKENS if fitting is None else min(DEFAULT_MAX_TOKENS, max(fitting, 1))
+        return RecursiveSplitter(**({"max_tokens": budget} | given), tokenizer=tokenizer)
+    name = stored.get("splitter")
+    kind = _KINDS.get(name)
+    if kind is None:
+        raise DocumentError(f"this index was last written with the splitter {name!r}, which has to be given again")
+    names = {"max_tokens", "overlap", "language"}
+    if kind is RecursiveSplitter and max_tokens is None:  # a target belongs to its budget
+        names.add("target")
+    kept = {name: value for name, value in stored.items() if name in names}
+    splitter = kind(**(kept | given), tokenizer=tokenizer)
+    if splitter.counter.name != stored["tokenizer"]:
+        raise DocumentError(
+            f"this index was last written with a splitter that counts with {stored['tokenizer']!r}, and its encoder "
+            f"counts with {splitter.counter.name!r}: give the splitter again"
+        )
+    return splitter
