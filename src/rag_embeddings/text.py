@@ -198,7 +198,15 @@ def canonical_json(value: object) -> str:
             return str(item)
         raise DocumentError(f"metadata value {item!r} of type {type(item).__name__} is not JSON; give a string")
 
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=spell)
+    try:
+        spelled = json.dumps(value, sort_keys=True, separators=(",", ":"), default=spell)
+        if "\\ud" in spelled:  # JSON spells two lone surrogates side by side like the one character they would make
+            plain = json.dumps(value, sort_keys=True, default=spell, ensure_ascii=False)
+            if plain != json.dumps(json.loads(spelled), sort_keys=True, ensure_ascii=False):
+                raise DocumentError("metadata has the two halves of a surrogate pair as characters of their own")
+    except TypeError as error:  # keys of several types cannot be sorted, tuples cannot be keys
+        raise DocumentError(f"metadata has keys that are not JSON: {error}; use strings") from error
+    return spelled
 
 
 def without_surrogates(text: str) -> str:

@@ -102,7 +102,7 @@ class Renamed(DeterministicEncoder):
 
 
 def test_every_field_of_a_profile_is_tried():
-    assert OTHERS.keys() | {"max_tokens"} == {field.name for field in dataclasses.fields(Profile)}
+    assert OTHERS.keys() | {"max_tokens", "document_tokens"} == {field.name for field in dataclasses.fields(Profile)}
 
 
 @pytest.fixture(scope="module")

@@ -33,25 +33,31 @@ def test_it_cites_the_sentence_that_answers(home):
     result = run(home, "notes", "Why do boats not sink?", "-k", "1")
     assert result.returncode == 0, result.stderr
     name, start, end = re.search(r"\[1\] (\S+), characters (\d+)-(\d+)", result.stdout).groups()
-    assert name == "deep/ships.txt"
-    passage = (home / "notes" / name).read_text()[int(start) : int(end)]
+    assert name == (home / "notes" / "deep" / "ships.txt").resolve().as_posix()
+    passage = Path(name).read_text()[int(start) : int(end)]
     assert passage in result.stdout
     match = re.search(r"match: (.+)", result.stdout).group(1)
     assert match in passage
     assert (home / "rag-index").is_dir()
 
+    other = home / "elsewhere"
+    other.mkdir()
+    (other / "cats.md").write_text("Cats sleep all day.")
+    assert run(home, "elsewhere", "Who sleeps?").returncode == 0
+
     (home / "notes" / "deep" / "ships.txt").unlink()
-    again = run(home, "notes", "Why do boats not sink?")
+    again = run(home, "notes", "Why do boats not sink?", "-k", "9")
     assert again.returncode == 0, again.stderr
     assert "ships.txt" not in again.stdout
     assert "bees.md" in again.stdout
+    assert "cats.md" in again.stdout  # another folder's document stays
 
 
 def test_an_empty_folder_is_a_clear_error(home):
     (home / "empty").mkdir()
     result = run(home, "empty", "x")
     assert result.returncode == 2
-    assert "no .md or .txt file in empty" in result.stderr
+    assert "no text or Markdown file in empty" in result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -79,6 +85,7 @@ def test_a_chat_model_gets_numbered_passages_and_the_question(home):
         assert chain.invoke("A hive has one queen?") == "One [1]."
     system, human = asked[0]
     assert "cite them by number" in system.content
-    assert '<passage number="1" source="bees.md">' in human.content
-    assert '<passage number="2" source="deep/ships.txt">' in human.content
+    notes = (home / "notes").resolve().as_posix()
+    assert f'<passage number="1" source="{notes}/bees.md">' in human.content
+    assert f'<passage number="2" source="{notes}/deep/ships.txt">' in human.content
     assert human.content.endswith("Question: A hive has one queen?")

@@ -204,6 +204,13 @@ class SentenceParentIndex(DocumentIndex):
             return []
         return [from_core(document) for document in found]
 
+    def document_ids(self) -> list[str]:
+        """Return the ids of all documents in the index."""
+        try:
+            return self._handle(create=False).ledger.document_ids()
+        except IndexNotFoundError:  # nothing was ever written, so no id exists
+            return []
+
     def prune(self, keep: Iterable[str | None]) -> list[str]:
         """Delete every document but some.
 
