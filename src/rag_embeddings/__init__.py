@@ -37,6 +37,7 @@ _HOME = {
     "MemoryStore": "store.memory",
     "MissingExtraError": "errors",
     "ModelNotFoundError": "errors",
+    "Note": "text",
     "Pipeline": "index.pipeline",
     "Profile": "encode.profile",
     "Question": "evaluate",

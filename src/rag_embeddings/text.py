@@ -23,6 +23,29 @@ if TYPE_CHECKING:
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
+_HASHES = re.compile("#{1,6}(?: |$)")
+_UNDERLINE = re.compile("=+|-+")
+
+KINDS = (
+    "heading",
+    "paragraph",
+    "list_item",
+    "quote",
+    "code",
+    "table",
+    "table_header",
+    "table_row",
+    "caption",
+    "furniture",
+)
+"""The kinds of `Block` that readers give.
+
+Blocks stand in the order of the text and do not overlap, with one exception: a ``table`` is followed by the
+``table_header`` (the rows that say what the columns are; not every table has them) and ``table_row`` blocks inside it.
+``furniture`` is what belongs to the page and not to what is said: running headers and footers, page numbers, comments,
+rules between sections. Every character that is not white space is in some block.
+"""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Span:
@@ -57,8 +80,8 @@ class Block:
 
     Attributes:
         span: Where the block stands in the text.
-        kind: ``"heading"``, ``"paragraph"``, ``"list_item"``, ``"table"``, ``"code"``, ``"caption"``, ...
-        level: Depth of a heading (1 is the highest); 0 for anything else.
+        kind: One of `KINDS`, or a kind of the caller's own.
+        level: Depth of a heading or of a list item (1 is the highest or outermost); 0 for anything else.
         page: Page number, from 1, where the source has pages.
     """
 
@@ -66,6 +89,21 @@ class Block:
     kind: str
     level: int = 0
     page: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A declaration that governs more text than its own, such as "all numbers in this document are in millions".
+
+    Attributes:
+        span: Where the document says so.
+        scopes: What it governs: ordered, disjoint spans.
+        term: What a text must mention to be concerned (a defined term); empty where all text in scope is.
+    """
+
+    span: Span
+    scopes: tuple[Span, ...]
+    term: str = ""
 
 
 @dataclass(frozen=True)
@@ -207,6 +245,28 @@ def canonical_json(value: object) -> str:
     except TypeError as error:  # keys of several types cannot be sorted, tuples cannot be keys
         raise DocumentError(f"metadata has keys that are not JSON: {error}; use strings") from error
     return spelled
+
+
+def heading_text(document: Document, block: Block) -> str:
+    """Return a heading as it is read: on one line, without the marks that make it a heading in Markdown.
+
+    Args:
+        document: The document that the block stands in.
+        block: A block of the kind ``"heading"``.
+
+    Returns:
+        The words of the heading. Emphasis and other marks inside the line stay as they are.
+    """
+    lines = block.span.of(document.text).split("\n")
+    if len(lines) > 1 and _UNDERLINE.fullmatch(lines[-1].strip()):
+        lines.pop()
+    text = " ".join(" ".join(lines).split())
+    opening = _HASHES.match(text)
+    if opening is None:
+        return text
+    text = text[opening.end() :]
+    bare = text.rstrip("#")
+    return bare.rstrip() if bare.endswith(" ") or not bare else text
 
 
 def without_surrogates(text: str) -> str:
