@@ -6,8 +6,8 @@
 It indexes the folder into ./rag-index (a second run embeds only what changed, and forgets files that are gone) and
 prints the passages that answer, with file, character range and the sentence that matched. Everything runs on this
 machine, offline. The index is the same that `rag-embeddings ask` and LlamaIndex use. To have a chat model write the
-answer from those passages, name any that LangChain knows, with its package installed (pip install langchain langchain-
-openai) and its key set:
+answer from those passages, name any that LangChain knows, with its package installed
+(pip install langchain langchain-openai) and its key set:
 
     python langchain_quickstart.py FOLDER "..." --llm openai:gpt-4.1-mini
 """
