@@ -68,7 +68,7 @@ class LocalModel:
         self.similarity: str = model.similarity_fn_name
         self.normalizes = all(isinstance(self.chain(role)[-1], modules.Normalize) for role in Role)
         self.pooling = _pooling(self.chain(Role.DOCUMENT))
-        self._refusals: dict[Role, str] = {}
+        self._refusals: dict[tuple[Role, bool], str] = {}
         self.inputs: dict[Role, TextInput] = {}
         for role in Role:
             prompt = prompts[role]
@@ -139,19 +139,30 @@ class LocalModel:
         """Return whether the model's pooling counts the tokens of the prompt."""
         return bool(self.chain(role)[1].include_prompt)
 
-    def why_not_tokens(self, role: Role) -> str:
-        """Return why vectors of this model's tokens may not be averaged span by span, or an empty string."""
-        if role not in self._refusals:
-            self._refusals[role] = self._why_not_tokens(role)
-        return self._refusals[role]
+    def pools_by_position(self, role: Role) -> bool:
+        """Return whether the model's pooling weighs a token by its position."""
+        return bool(self.chain(role)[1].pooling_mode == "weightedmean")
 
-    def _why_not_tokens(self, role: Role) -> str:
+    def why_not_tokens(self, role: Role, *, force: bool = False) -> str:
+        """Return why vectors of this model's tokens may not be averaged span by span, or an empty string.
+
+        Args:
+            role: Whose route.
+            force: Whether a pooling that is no mean, and tokens that look back only, are no reasons.
+        """
+        if (role, force) not in self._refusals:
+            self._refusals[role, force] = self._why_not_tokens(role, force=force)
+        return self._refusals[role, force]
+
+    def _why_not_tokens(self, role: Role, *, force: bool) -> str:
         first, *rest = self.chain(role)
         if not isinstance(first, modules.Transformer) or not rest or not isinstance(rest[0], modules.Pooling):
             return "it has no transformer with pooling right behind it"
-        if rest[0].pooling_mode != "mean":
+        if not isinstance(rest[0].pooling_mode, str):
+            return f"it joins several poolings, {'+'.join(rest[0].pooling_mode)}"
+        if not force and rest[0].pooling_mode not in {"mean", "weightedmean"}:
             return f"it pools by {rest[0].pooling_mode!r}, and only a mean over tokens can be taken span by span"
-        if self._looks_back_only(role):
+        if not force and self._looks_back_only(role):
             return "it is causal: a token knows nothing of the text behind it"
         if lie := why_not_offsets(self.inputs[role]):
             return f"the offsets of its tokenizer cannot be trusted: {lie}"
