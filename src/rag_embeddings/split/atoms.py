@@ -75,18 +75,37 @@ class Measure:
         """
         marks, levels = sentence_marks(self.text, self.graphemes, language)
         tokens = np.diff(self.counter.cumulative(self.text, marks))
+        return self.refined(marks, tokens, self._prices(levels), maximum)
+
+    def refined(
+        self, marks: NDArray[np.int64], tokens: NDArray[np.int64], costs: NDArray[np.float64], maximum: int
+    ) -> Atoms:
+        """Take apart what is too large.
+
+        Args:
+            marks: Where pieces of the text begin, and the end of the last, shape (pieces + 1,).
+            tokens: How many tokens each has, shape (pieces,).
+            costs: What it costs to cut in front of each, shape (pieces,).
+            maximum: Pieces with more tokens are taken apart, into clauses, words and graphemes.
+
+        Returns:
+            Atoms; only a grapheme or a run of white space may have more than ``maximum`` tokens.
+        """
         long = np.flatnonzero(tokens > maximum)
         if len(long) == 0:
-            return self._atoms(marks, tokens, levels)
-        parts: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]] = []
+            return Atoms(marks, tokens, costs)
+        parts: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = []
         done = 0
         for index in long.tolist():
-            parts.append((marks[done:index], tokens[done:index], levels[done:index]))
-            parts.append(self._fine(int(marks[index]), int(marks[index + 1]), maximum, int(levels[index])))
+            parts.append((marks[done:index], tokens[done:index], costs[done:index]))
+            starts, sizes, levels = self._fine(int(marks[index]), int(marks[index + 1]), maximum, Level.SENTENCE)
+            prices = self._prices(levels)
+            prices[0] = costs[index]
+            parts.append((starts, sizes, prices))
             done = index + 1
-        parts.append((marks[done:-1], tokens[done:], levels[done:]))
-        starts, sizes, kinds = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return self._atoms(np.append(starts, marks[-1]), sizes, kinds)
+        parts.append((marks[done:-1], tokens[done:], costs[done:]))
+        starts, sizes, prices = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return Atoms(np.append(starts, marks[-1]), sizes, prices)
 
     def finer(self, start: int, end: int, maximum: int) -> Atoms:
         """Take a stretch apart that was one atom and proved too large.
@@ -101,16 +120,16 @@ class Measure:
         """
         if self._is_grapheme(start, end):
             empty = np.zeros(1, dtype=np.int64)
-            return self._atoms(np.array([start, end], dtype=np.int64), empty, empty.astype(np.int8))
+            return Atoms(np.array([start, end], dtype=np.int64), empty, self._prices(empty.astype(np.int8)))
         starts, tokens, levels = self._fine(start, end, maximum, Level.SENTENCE)
         if len(starts) == 1:
             starts, tokens = self._graphemes(start, end)
             levels = np.full(len(starts), GRAPHEME, dtype=np.int8)
-        return self._atoms(np.append(starts, end), tokens, levels)
+        return Atoms(np.append(starts, end), tokens, self._prices(levels))
 
-    def _atoms(self, marks: NDArray[np.int64], tokens: NDArray[np.int64], levels: NDArray[np.int8]) -> Atoms:
-        table = np.array([self.costs[level] for level in range(GRAPHEME + 1)], dtype=np.float64)
-        return Atoms(marks, tokens, table[levels])
+    def _prices(self, levels: NDArray[np.int8]) -> NDArray[np.float64]:
+        prices: NDArray[np.float64] = np.array([self.costs[level] for level in range(GRAPHEME + 1)], np.float64)[levels]
+        return prices
 
     def _fine(
         self, start: int, end: int, maximum: int, level: int

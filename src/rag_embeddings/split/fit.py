@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from rag_embeddings.split.atoms import Atoms, Measure
@@ -38,7 +39,7 @@ def fit(
     packs: Sequence[Pack],
     maximum: int,
     *,
-    make: Callable[[Document, Span], Chunk] = plain,
+    make: Callable[[Document, Span], Chunk | None] = plain,
 ) -> list[Chunk]:
     """Turn packed atoms into chunks that are within the budget by the counter's own word.
 
@@ -51,7 +52,7 @@ def fit(
         atoms: What was packed.
         packs: What `pack` chose.
         maximum: Most tokens of a chunk, context included.
-        make: Makes the chunk of a span, with its context.
+        make: Makes the chunk of a stretch, with its context; None if nothing of the stretch is to be kept.
 
     Returns:
         Chunks without outer white space, starts and ends strictly increasing. White space alone gives none. Only a
@@ -61,14 +62,15 @@ def fit(
     drafts = [_Draft(atoms, choice) for choice in packs]
     while drafts:
         trimmed = ((draft, trim(document.text, draft.start(), draft.end(), measure.graphemes)) for draft in drafts)
-        made = [(draft, make(document, span)) for draft, span in trimmed if len(span)]
+        chunks = ((draft, make(document, span)) for draft, span in trimmed if len(span))
+        made = [(draft, chunk) for draft, chunk in chunks if chunk is not None]
         counts = measure.counter.count([chunk.embedding_text for _, chunk in made])
         drafts = []
         for (draft, chunk), count in zip(made, counts, strict=True):
-            smaller = [] if count <= maximum else list(_smaller(draft, chunk.spans[0], count, maximum, measure))
+            smaller = [] if count <= maximum else list(_smaller(draft, chunk, count, maximum, measure))
             drafts.extend(smaller)
-            if not smaller:
-                fitting.append(chunk)
+            if not smaller:  # a single grapheme that leaves no room for context stands without
+                fitting.append(chunk if count <= maximum else replace(chunk, context=""))
     return _ordered(fitting)
 
 
@@ -97,7 +99,7 @@ def trim(text: str, start: int, end: int, graphemes: NDArray[np.bool_]) -> Span:
     return Span(first, last)
 
 
-def _smaller(draft: _Draft, span: Span, count: int, maximum: int, measure: Measure) -> Iterator[_Draft]:
+def _smaller(draft: _Draft, chunk: Chunk, count: int, maximum: int, measure: Measure) -> Iterator[_Draft]:
     """Yield drafts that cover a draft which is over budget; none if it is a single grapheme."""
     atoms, (first, own, end) = draft
     if first < own:  # repeat less of the chunk before
@@ -110,11 +112,12 @@ def _smaller(draft: _Draft, span: Span, count: int, maximum: int, measure: Measu
     if end - own > 1:
         inner = Atoms(atoms.marks[own : end + 1], atoms.tokens[own:end], atoms.costs[own:end])
     else:
-        inner = measure.finer(span.start, span.end, maximum)
+        inner = measure.finer(chunk.start, chunk.end, maximum)
         if len(inner) == 1:
             return
     total = int(inner.tokens.clip(min=1).sum())
-    allowed = max(min(maximum * total // count, total - 1), 1)
+    # What is too much may be the text's (it has more tokens alone than inside the document) or the context's.
+    allowed = max(min(maximum * total // count, total - (count - maximum), total - 1), 1)
     even = -(-total // -(-total // allowed))
     yield from (_Draft(inner, choice) for choice in pack(inner, allowed, target=even))
 
