@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
-_HASHES = re.compile("#{1,6}(?: |$)")
+# Hashes, behind the markers of list items that a heading may stand in.
+_HASHES = re.compile(r"(?:(?:[-*+]|\d{1,9}[.)]) )*#{1,6}(?: |$)")
 _UNDERLINE = re.compile("=+|-+")
 
 KINDS = (
