@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 import toy_models
 import toy_tokenizers
 from rag_embeddings.encode.base import Role
-from rag_embeddings.encode.fitting import windows
 from rag_embeddings.encode.token_vectors import SummedTokenVectors
 from rag_embeddings.encode.tokens import TextInput, own_tokens, why_not_offsets
 from rag_embeddings.encode.transformer import TransformerEncoder
+from rag_embeddings.encode.windows import frames
 from rag_embeddings.errors import DocumentError, TextTooLongError, UnsupportedModelError, VectorError
 from rag_embeddings.text import Span
 from toy_models import LIMIT
@@ -20,7 +20,6 @@ ALLOWED = ["mean", "mean_bpe", "mean_unigram", "dense", "prompts", "passage", "w
 REFUSED = {
     "cls": "'cls'",
     "max": "'max'",
-    "weightedmean": "'weightedmean'",
     "lasttoken": "'lasttoken'",
     "causal_mean": "causal",
     "static": "no transformer",
@@ -212,31 +211,6 @@ class TestModels:
 
 
 class TestWindows:
-    @settings(deadline=None)
-    @given(st.integers(0, 3000), st.integers(1, 300), st.floats(0, 0.9))
-    def test_keep_each_token_once_where_it_has_most_context(self, count, size, overlap):
-        frames = windows(count, size, overlap)
-        assert [place for _, _, keep, stop in frames for place in range(keep, stop)] == list(range(count))
-        for start, end, keep, stop in frames:
-            assert start <= keep <= stop <= end <= count
-            assert end - start == min(size, count)
-        for place in {*range(0, count, max(1, count // 50)), *range(max(0, count - 3), count)}:
-
-            def context(frame, place=place):
-                start, end, _, _ = frame
-                left = np.inf if start == 0 else place - start
-                right = np.inf if end == count else end - 1 - place
-                return min(left, right) if start <= place < end else -1
-
-            chosen = next(frame for frame in frames if frame[2] <= place < frame[3])
-            assert context(chosen) >= max(map(context, frames)) - 1
-
-    @settings(deadline=None)
-    @given(st.integers(100, 5000), st.integers(20, 300))
-    def test_a_quarter_of_overlap_costs_at_most_four_thirds_and_one_window(self, count, size):
-        frames = windows(count, size)
-        assert sum(end - start for start, end, _, _ in frames) <= 1.4 * count + size
-
     @pytest.mark.parametrize("name", ["mean", "mean_bpe", "mean_unigram", "prompts", "dense"])
     def test_a_long_text_takes_each_token_from_its_window(self, name):
         encoder = toy_models.encoder(name)
@@ -248,7 +222,7 @@ class TestWindows:
         content = ids[place]
         room = LIMIT - len(before) - len(after)
         expected = np.full((len(content), toy_models.WIDTH), np.nan)
-        for start, end, keep, stop in windows(len(content), room):
+        for start, end, keep, stop in frames(len(content), room):
             wrapped = np.concatenate((before, content[start:end], after))
             assert len(wrapped) == LIMIT
             (states,) = model.states([wrapped], Role.DOCUMENT)

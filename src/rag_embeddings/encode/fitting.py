@@ -1,8 +1,7 @@
-"""Texts against a model's limits: batches of a token budget, parts of a text that is too long, windows over tokens."""
+"""Texts against a model's limits: batches of a token budget, parts of a text that is too long."""
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -70,25 +69,3 @@ def _last_cut(text: str, starts: Integers, ends: Integers, low: int, high: int, 
         if at > 0 and at >= ends[j - 1] and (not at_space or text[at - 1].isspace() or text[at].isspace()):
             return j
     return None
-
-
-def windows(count: int, size: int, overlap: float = 0.25) -> list[tuple[int, int, int, int]]:
-    """Lay overlapping windows of equal size over tokens.
-
-    Args:
-        count: Number of tokens.
-        size: Tokens in a window.
-        overlap: Share of a window that the next one repeats.
-
-    Returns:
-        For each window (start, end, keep_start, keep_end). The kept ranges tile ``range(count)``; each token is kept in
-        the window in which the nearer edge is farther away (the ends of the text are no edges).
-    """
-    if count <= size:
-        return [(0, count, 0, count)]
-    step = max(1, size - round(size * overlap))
-    starts = [*range(0, count - size, step), count - size]
-    # Between two windows the middle of what they share is equally far from the end of one and the start of the next.
-    middles = [(later + earlier + size) // 2 for earlier, later in pairwise(starts)]
-    bounds = [0, *middles, count]
-    return [(start, start + size, bounds[i], bounds[i + 1]) for i, start in enumerate(starts)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,8 +13,9 @@ from rag_embeddings.encode.base import Role, validated
 from rag_embeddings.encode.fitting import batches, parts
 from rag_embeddings.encode.profile import Profile
 from rag_embeddings.encode.resolve import resolve, weights_digest
-from rag_embeddings.encode.token_vectors import SummedTokenVectors, encode_tokens
+from rag_embeddings.encode.token_pass import TokenModel, TokenText, token_vectors
 from rag_embeddings.encode.tokens import own_tokens
+from rag_embeddings.encode.windows import Windows
 from rag_embeddings.errors import BudgetError, TextTooLongError, UnsupportedModelError, VectorError, require
 from rag_embeddings.text import without_surrogates
 
@@ -25,10 +27,12 @@ if TYPE_CHECKING:
 
     from rag_embeddings.encode.base import Vectors
     from rag_embeddings.encode.model import LocalModel
+    from rag_embeddings.encode.token_vectors import SummedTokenVectors
     from rag_embeddings.encode.tokens import TextInput, Tokens
 
 _LOGGER = logging.getLogger(__name__)
 _SLICE = 1024  # texts tokenized at once
+DEFAULT_WINDOWS = Windows()
 _SIMILARITIES = ("cosine", "dot", "euclidean")
 
 
@@ -167,13 +171,51 @@ class TransformerEncoder:
             UnsupportedModelError: If the model does not pool by the mean, is causal, or has a tokenizer whose offsets
                 cannot be trusted.
         """
-        model, profile = self._load()
+        return self.encode_tokens_many([TokenText(text)], role)[0]
 
-        def finished(vectors: Vectors) -> Vectors:
+    def encode_tokens_many(
+        self, texts: Sequence[TokenText], role: Role, *, windows: Windows = DEFAULT_WINDOWS, force: bool = False
+    ) -> list[SummedTokenVectors]:
+        """Encode texts of any length into token vectors; see `rag_embeddings.encode.token_pass.token_vectors`.
+
+        Args:
+            texts: The texts. Their windows share batches.
+            role: Whose prompt stands in front.
+            windows: How texts longer than the model are laid out.
+            force: Average the tokens of models that pool otherwise or are causal, too.
+
+        Returns:
+            The token vectors of each text.
+
+        Raises:
+            UnsupportedModelError: If the model does not pool by the mean or is causal, unless forced; if it has no
+                transformer, or a tokenizer whose offsets cannot be trusted.
+            BudgetError: If a window is larger than what the model takes.
+            TextTooLongError: If prompt, context and special tokens leave no room to a long text.
+            VectorError: If a text has no tokens, special ones included.
+        """
+        model, profile = self._load()
+        role = Role(role)
+        if reason := model.why_not_tokens(role, force=force):
+            raise UnsupportedModelError(
+                f"token vectors of this model must not be averaged span by span: {reason}. Encode each span's text "
+                "instead, or take a model that pools by the mean over tokens that see both sides"
+            )
+
+        def after_pooling(means: NDArray[np.float64]) -> Vectors:
+            vectors = model.after_pooling(means.astype(np.float32), role)
             return finish(vectors, profile.dimensions, normalize=profile.normalize)
 
-        batch_tokens = self._settings["batch_tokens"]
-        return encode_tokens(model, without_surrogates(text), Role(role), batch_tokens, finished)
+        token_model = TokenModel(
+            entry=model.inputs[role],
+            states=lambda batch: model.states(batch, role),
+            after_pooling=after_pooling,
+            averages=model.pooling.startswith("mean"),
+            skips_prompt=not model.pools_prompt(role),
+            by_position=model.pools_by_position(role),
+        )
+        clean = [replace(text, text=without_surrogates(text.text)) for text in texts]
+        return token_vectors(token_model, clean, windows, self._settings["batch_tokens"])
 
     def _load(self) -> tuple[LocalModel, Profile]:
         if self._loaded is None:
