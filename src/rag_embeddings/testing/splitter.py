@@ -17,9 +17,9 @@ def check_splitter(splitter: Splitter, documents: Iterable[Document]) -> None:
     """Check the laws of splitting on documents.
 
     Chunks are slices of the document in strictly ascending order, without outer white space; together they cover every
-    character that is not white space; no cut lies inside a grapheme; ids are unique; the same document gives the same
-    chunks again. Where the splitter has a ``counter`` and ``max_tokens``, no chunk exceeds the budget, except a single
-    grapheme.
+    character that is not white space (blocks of the kind ``"furniture"`` may be left out); no cut lies inside a
+    grapheme; ids are unique; the same document gives the same chunks again, with the same context. Where the splitter
+    has a ``counter`` and ``max_tokens``, no chunk exceeds the budget with its context, except a single grapheme.
 
     Args:
         splitter: The splitter.
@@ -34,8 +34,12 @@ def check_splitter(splitter: Splitter, documents: Iterable[Document]) -> None:
         _check_cover(document, chunks)
         _check_budget(splitter, document, chunks)
         again = splitter.split(document)
-        _require([chunk.spans for chunk in chunks] == [chunk.spans for chunk in again], "deterministic", document)
+        _require(_told(chunks) == _told(again), "deterministic", document)
         _require(len({chunk.id for chunk in chunks}) == len(chunks), "ids are unique", document)
+
+
+def _told(chunks: list[Chunk]) -> list[object]:
+    return [(chunk.spans, chunk.headings, chunk.context, dict(chunk.metadata)) for chunk in chunks]
 
 
 def _check_places(document: Document, chunks: list[Chunk]) -> None:
@@ -63,7 +67,9 @@ def _grapheme(text: str, flags: bytes, start: int) -> str:
 
 def _check_cover(document: Document, chunks: list[Chunk]) -> None:
     covered = 0
-    for span in sorted(span for chunk in chunks for span in chunk.spans):
+    spans = [span for chunk in chunks for span in chunk.spans]
+    furniture = [block.span for block in document.blocks if block.kind == "furniture"]
+    for span in sorted(spans + furniture):
         if span.start > covered:
             missing = document.text[covered : span.start]
             _require(missing.isspace(), f"everything but white space is covered ({missing[:40]!r} is not)", document)
