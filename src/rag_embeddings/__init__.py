@@ -13,6 +13,7 @@ from rag_embeddings._version import __version__
 _HOME = {
     "BatchedEncoder": "encode.retry",
     "Block": "text",
+    "Boundary": "split.boundaries",
     "BudgetError": "errors",
     "CacheInfo": "encode.cache",
     "CacheUnavailableError": "errors",
@@ -33,6 +34,7 @@ _HOME = {
     "Indexer": "index.indexer",
     "Interval": "evaluate",
     "KeptStore": "store.kept",
+    "LayoutSplitter": "split.layout",
     "Match": "retrieve.base",
     "MemoryStore": "store.memory",
     "MissingExtraError": "errors",
