@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from rag_embeddings.encode.profile import Profile
+    from rag_embeddings.encode.token_pass import TokenText
+    from rag_embeddings.encode.token_vectors import SummedTokenVectors
+    from rag_embeddings.encode.windows import Windows
     from rag_embeddings.text import Span
 
     Vectors = NDArray[np.float32]
@@ -82,6 +85,17 @@ class TokenEncoder(Encoder, Protocol):
 
     def encode_tokens(self, text: str, role: Role) -> TokenVectors:
         """Encode one text, of any length, into token vectors that know the whole text."""
+        ...
+
+
+@runtime_checkable
+class TokenBatchEncoder(TokenEncoder, Protocol):
+    """A token encoder that takes several texts at a time, and keeps no more of them than what will be pooled."""
+
+    def encode_tokens_many(
+        self, texts: Sequence[TokenText], role: Role, *, windows: Windows, force: bool
+    ) -> Sequence[SummedTokenVectors]:
+        """Encode texts of any length into token vectors; see `TransformerEncoder.encode_tokens_many`."""
         ...
 
 

@@ -242,7 +242,7 @@ class CachedEncoder:
     """An encoder that looks vectors up before it encodes, and encodes each distinct missing text once.
 
     Same profile, same tokenizer, same vectors as the encoder inside; only vectors that passed the check are stored.
-    `encode_tokens` goes through uncached, where the encoder inside has it.
+    `encode_tokens` and `encode_tokens_many` go through uncached, where the encoder inside has them.
 
     Args:
         encoder: Any encoder. Its attribute ``precision`` (``"float32"`` where it has none), and ``too_long`` as an
@@ -258,6 +258,8 @@ class CachedEncoder:
         self.variant = variant
         if hasattr(encoder, "encode_tokens"):  # an attribute, so that `TokenEncoder` is recognised just then
             self.encode_tokens: Callable[[str, Role], TokenVectors] = encoder.encode_tokens
+        if hasattr(encoder, "encode_tokens_many"):
+            self.encode_tokens_many: Callable[..., Sequence[TokenVectors]] = encoder.encode_tokens_many
 
     def __repr__(self) -> str:
         return f"CachedEncoder({self.encoder!r}, {self.cache!r})"

@@ -115,15 +115,15 @@ class Indexer:
             writer.begin()
             states = self.directory.ledger.states(list(latest))  # the last word is what stands there under our lock
         same = [identity for identity, name in names.items() if states.get(identity, (None, False))[0] == name]
-        if unfinished := [identity for identity in same if states[identity][1]]:
-            writer.abandon(unfinished)  # another version was begun, and this one is wanted again
-        tally.count_unchanged(same, len(batch) - len(latest) + len(same))
-        known = set(same)
+        # Where another version was begun, and this one is wanted again, that may have overwritten some of its vectors.
+        finished = {identity for identity in same if not states[identity][1]}
+        tally.count_unchanged(same, len(batch) - len(latest) + len(finished))
         for identity, document in latest.items():
-            if identity in known:
+            if identity in finished:
                 continue
             writer.add(self.pipeline.version(document, names[identity]))
-            tally.count_changed(identity, is_new=states.get(identity, (None, False))[0] is None)
+            if identity not in same:
+                tally.count_changed(identity, is_new=states.get(identity, (None, False))[0] is None)
             if writer.units >= _GROUP_UNITS:
                 tally.done(writer.flush())
         tally.done(writer.flush())

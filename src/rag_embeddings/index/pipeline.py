@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rag_embeddings.split.sentences import sentence_spans
+from rag_embeddings.encode.late import units
 from rag_embeddings.store.ledger import Sentence, Version
-from rag_embeddings.text import Span, canonical_json, content_id, span_id
+from rag_embeddings.text import canonical_json, content_id, span_id
 
 if TYPE_CHECKING:
     from rag_embeddings.encode.base import Encoder
+    from rag_embeddings.encode.late import LatePass
     from rag_embeddings.split.base import Splitter
-    from rag_embeddings.text import Chunk, Document
+    from rag_embeddings.text import Document
 
 _UNITS = 1  # grows when sentences are cut in another way
 
@@ -25,20 +25,30 @@ class Pipeline:
     Attributes:
         encoder: Text to vectors.
         splitter: Document to chunks. If it has a ``language``, sentences are cut in that language.
+        late: Makes the vectors from whole documents. None: each chunk and sentence is encoded by itself. Queries and
+            the embedding space are the same either way.
     """
 
     encoder: Encoder
     splitter: Splitter
+    late: LatePass | None = None
 
     def settings(self) -> dict[str, Any]:
-        """Return encoder and splitter as JSON-safe values."""
-        return {"encoder": self.encoder.profile.to_dict(), "splitter": self.splitter.settings()}
+        """Return encoder, splitter and late pass as JSON-safe values."""
+        late = None if self.late is None else self.late.settings()
+        return {"encoder": self.encoder.profile.to_dict(), "splitter": self.splitter.settings(), "late": late}
 
     @property
     def fingerprint(self) -> str:
         """Stamp of everything that changes what is stored for a document."""
         settings = canonical_json(self.splitter.settings())
-        return content_id("pipeline", self.encoder.profile.space, settings, self._language, str(_UNITS))
+        space = self.encoder.profile.space
+        return content_id("pipeline", space, settings, self._language, str(_UNITS), self.vector_stamp)
+
+    @property
+    def vector_stamp(self) -> str:
+        """Stamp of what a vector depends on beside its own text; empty where that is nothing."""
+        return "" if self.late is None else content_id("late", canonical_json(self.late.settings()))
 
     @property
     def _language(self) -> str:
@@ -52,15 +62,16 @@ class Pipeline:
             fingerprint: `fingerprint`, which takes a while to compute.
 
         Returns:
-            A stamp of text, metadata, blocks and pipeline.
+            A stamp of text, metadata, blocks and pipeline; behind a slash the `vector_stamp`, where there is one.
 
         Raises:
             DocumentError: If the metadata has a value without a stable spelling.
         """
         blocks = [[block.span.start, block.span.end, block.kind, block.level, block.page] for block in document.blocks]
-        return content_id(
+        stamp = content_id(
             "version", document.digest, canonical_json(document.metadata), canonical_json(blocks), fingerprint
         )
+        return f"{stamp}/{self.vector_stamp}" if self.late else stamp
 
     def version(self, document: Document, name: str) -> Version:
         """Split a document into chunks and sentences.
@@ -72,22 +83,13 @@ class Pipeline:
         Returns:
             What the ledger writes down. A sentence that a chunk's edge cuts is two units, one in each chunk.
         """
-        chunks = self.splitter.split(document)
-        tiles = sentence_spans(document.text, self._language) if chunks else []
-        return Version(document, name, chunks, [_sentences(chunk, tiles) for chunk in chunks])
+        cut = units(document, self.splitter)
+        sentences = [
+            [Sentence(span_id(document, "sentence", (span,)), span) for span in spans] for spans in cut.sentences
+        ]
+        return Version(document, name, cut.chunks, sentences)
 
 
-def _sentences(chunk: Chunk, tiles: list[Span]) -> list[Sentence]:
-    text = chunk.document.text
-    found = []
-    for span in chunk.spans:
-        index = max(0, bisect_right(tiles, span.start, key=lambda tile: tile.start) - 1)
-        while index < len(tiles) and tiles[index].start < span.end:
-            start, end = max(tiles[index].start, span.start), min(tiles[index].end, span.end)
-            piece = text[start:end]
-            start, end = start + len(piece) - len(piece.lstrip()), end - (len(piece) - len(piece.rstrip()))
-            if start < end:
-                part = Span(start, end)
-                found.append(Sentence(span_id(chunk.document, "sentence", (part,)), part))
-            index += 1
-    return found
+def stamped(name: str) -> str:
+    """Return the `Pipeline.vector_stamp` in a `Pipeline.version_name`."""
+    return name.partition("/")[2]

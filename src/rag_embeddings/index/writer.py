@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rag_embeddings.encode.base import Role, validated
+from rag_embeddings.encode.late import Units
+from rag_embeddings.index.pipeline import stamped
 from rag_embeddings.store.base import Record
 from rag_embeddings.store.records import filterable
 from rag_embeddings.testing.faults import failpoint
@@ -15,17 +17,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from rag_embeddings.encode.base import Vectors
+    from rag_embeddings.encode.late import LatePass
     from rag_embeddings.index.pipeline import Pipeline
     from rag_embeddings.store.base import Store
     from rag_embeddings.store.directory import IndexDirectory
     from rag_embeddings.store.ledger import Version
-    from rag_embeddings.text import Document
 
 
 @dataclass(frozen=True, slots=True)
 class _Source:
     """What all units of one document share."""
 
+    version: Version
     metadata: Mapping[str, Any]  # what can be filtered by
     spelling: str  # the document's metadata, as the ledger spells it
 
@@ -52,12 +55,12 @@ class Writer:
 
     Args:
         directory: The index.
-        pipeline: Its encoder is used.
+        pipeline: Its encoder is used, and its late pass.
         slice_size: Texts encoded and written at a time.
 
     Attributes:
         units: Sentences and chunks collected and not yet written.
-        encoded: Texts sent to the encoder so far.
+        encoded: Texts sent to the encoder so far; with a late pass, whole documents.
         chunks: Chunks written so far.
         sentences: Sentences written so far.
     """
@@ -69,6 +72,8 @@ class Writer:
         self._profile = pipeline.encoder.profile
         self._slice = slice_size
         self._versions: list[Version] = []
+        self._stamp = pipeline.vector_stamp
+        self._late: dict[str, Vectors] = {}  # by unit, of the group being written
         self.units = self.encoded = self.chunks = self.sentences = 0
 
     def begin(self) -> None:
@@ -94,12 +99,13 @@ class Writer:
         with self._directory.writing(self._profile) as view:
             numbers = self._ledger.begin(versions)
             failpoint("index.after_pending")
-            siblings: dict[str, set[tuple[str, str]]] = {}
+            siblings: dict[str, set[tuple[str, str, str]]] = {}
             for number in numbers:
                 siblings.update(self._ledger.siblings(number))
             self._store(view.sentences, _sentence_units(versions), siblings)
             failpoint("index.after_sentences")
             self._store(view.chunks, _chunk_units(versions), siblings)
+            self._late = {}
             failpoint("index.after_chunks")
             with self._ledger.writing():
                 self._ledger.commit(numbers)
@@ -109,12 +115,6 @@ class Writer:
         self.sentences += sum(len(sentences) for version in versions for sentences in version.sentences)
         self.clean_up()
         return len(versions)
-
-    def abandon(self, ids: Sequence[str]) -> None:
-        """Give up the pending versions of some documents."""
-        with self._directory.writing(self._profile):
-            self._ledger.kill_pending(ids)
-        self.clean_up()
 
     def clean_up(self) -> None:
         """Delete the vectors that only dead versions have, and forget these versions."""
@@ -131,23 +131,24 @@ class Writer:
             self._ledger.forget(dead)
             failpoint("index.after_forget")
 
-    def _store(self, store: Store, units: list[_Unit], siblings: Mapping[str, set[tuple[str, str]]]) -> None:
+    def _store(self, store: Store, units: list[_Unit], siblings: Mapping[str, set[tuple[str, str, str]]]) -> None:
         """Write units into a store, encoding those that are not there yet as they should be."""
         stored = store.contains([unit.id for unit in units])
         missing, outdated = [], []
         for unit in units:
             others = siblings.get(unit.id, set())
-            if unit.id not in stored or any(context != unit.context for context, _ in others):
+            if unit.id not in stored or any(
+                context != unit.context or stamped(name) != self._stamp for context, _, name in others
+            ):
                 missing.append(unit)
-            elif any(metadata != unit.source.spelling for _, metadata in others):
+            elif any(metadata != unit.source.spelling for _, metadata, _ in others):
                 outdated.append(unit)
+        if self._pipeline.late is not None:
+            self._encode_late(missing, self._pipeline.late)
         for part in _slices(missing, self._slice):
-            texts = [unit.embedding_text for unit in part]
-            self.encoded += len(texts)
-            vectors = self._pipeline.encoder.encode(texts, Role.DOCUMENT)
-            checked = validated(vectors, texts, self._profile.dimensions)
+            vectors = [self._late[unit.id] for unit in part] if self._pipeline.late else self._encoded(part)
             failpoint("index.after_encode")
-            store.upsert([unit.record(vector) for unit, vector in zip(part, checked, strict=True)])
+            store.upsert([unit.record(vector) for unit, vector in zip(part, vectors, strict=True)])
             failpoint("index.after_slice")
         for part in _slices(outdated, self._slice):
             vectors_of = {record.id: record.vector for record in store.get([unit.id for unit in part])}
@@ -155,15 +156,35 @@ class Writer:
             failpoint("index.after_refresh")
 
 
-def _source(document: Document) -> _Source:
+    def _encoded(self, units: Sequence[_Unit]) -> Vectors:
+        texts = [unit.embedding_text for unit in units]
+        self.encoded += len(texts)
+        vectors = self._pipeline.encoder.encode(texts, Role.DOCUMENT)
+        return validated(vectors, texts, self._profile.dimensions)
+
+    def _encode_late(self, units: Sequence[_Unit], late: LatePass) -> None:
+        """Encode the documents of some units whole, and keep the vectors of all their units."""
+        wanted = {id(unit.source): unit.source.version for unit in units if unit.id not in self._late}
+        versions = list(wanted.values())
+        spans = [[[sentence.span for sentence in part] for part in version.sentences] for version in versions]
+        group = [Units(version.document, version.chunks, part) for version, part in zip(versions, spans, strict=True)]
+        self.encoded += len(group)
+        for version, found in zip(versions, late.encode(group), strict=True):
+            sentences = (sentence for part in version.sentences for sentence in part)
+            self._late.update(zip((sentence.id for sentence in sentences), found.sentence_vectors, strict=True))
+            self._late.update(zip((chunk.id for chunk in version.chunks), found.vectors, strict=True))
+
+
+def _source(version: Version) -> _Source:
+    document = version.document
     metadata = filterable({**document.metadata, "source_id": document.id})
-    return _Source(metadata, canonical_json(document.metadata))
+    return _Source(version, metadata, canonical_json(document.metadata))
 
 
 def _chunk_units(versions: Sequence[Version]) -> list[_Unit]:
     units: dict[str, _Unit] = {}
     for version in versions:
-        source = _source(version.document)
+        source = _source(version)
         for chunk in version.chunks:
             units.setdefault(chunk.id, _Unit(chunk.id, chunk.context, chunk.text, source))
     return list(units.values())
@@ -173,7 +194,7 @@ def _sentence_units(versions: Sequence[Version]) -> list[_Unit]:
     """A sentence that stands in several chunks is one unit, under the context of the first."""
     units: dict[str, _Unit] = {}
     for version in versions:
-        source = _source(version.document)
+        source = _source(version)
         for chunk, sentences in zip(version.chunks, version.sentences, strict=True):
             for sentence in sentences:
                 text = sentence.span.of(version.document.text)

@@ -16,6 +16,7 @@ are worked around here:
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from enum import IntEnum
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING
@@ -27,9 +28,11 @@ from rag_embeddings.split.graphemes import at_boundaries, boundaries
 from rag_embeddings.text import Span, without_surrogates
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
+
+    from rag_embeddings.text import Chunk
 
 WINDOW = 2048
 """Characters that `sentencex` sees at once."""
@@ -69,6 +72,30 @@ def sentence_spans(text: str, language: str = "en") -> list[Span]:
     """
     marks, _ = sentence_marks(text, boundaries(text), language)
     return [Span(start, end) for start, end in pairwise(marks.tolist())]
+
+
+def sentences_of(chunk: Chunk, tiles: Sequence[Span]) -> list[Span]:
+    """Return the sentences of a chunk.
+
+    Args:
+        chunk: The chunk.
+        tiles: The `sentence_spans` of its document's text.
+
+    Returns:
+        Without white space around them. Of a sentence that the chunk's edge cuts, the part inside.
+    """
+    text = chunk.document.text
+    found = []
+    for span in chunk.spans:
+        index = max(0, bisect_right(tiles, span.start, key=lambda tile: tile.start) - 1)
+        while index < len(tiles) and tiles[index].start < span.end:
+            start, end = max(tiles[index].start, span.start), min(tiles[index].end, span.end)
+            piece = text[start:end]
+            start, end = start + len(piece) - len(piece.lstrip()), end - (len(piece) - len(piece.rstrip()))
+            if start < end:
+                found.append(Span(start, end))
+            index += 1
+    return found
 
 
 def sentence_marks(

@@ -201,14 +201,6 @@ class Ledger(Database):
                 self.advance()
         return killed
 
-    def kill_pending(self, ids: Sequence[str]) -> None:
-        """Make the pending versions of some documents dead."""
-        with self.writing():
-            self.execute_many(
-                "UPDATE versions SET state = 'dead' WHERE document = ? AND state = 'pending'",
-                ((_bytes(identity),) for identity in ids),
-            )
-
     def dead(self) -> list[int]:
         """Return the numbers of the versions whose vectors are still to be deleted."""
         with self.reading():
@@ -297,23 +289,24 @@ class Ledger(Database):
             self._documents.move_to_end(number)
             return self._documents[number]
 
-    def siblings(self, number: int) -> dict[str, set[tuple[str, str]]]:
+    def siblings(self, number: int) -> dict[str, set[tuple[str, str, str]]]:
         """Return what the other versions of the same document say about the units they have.
 
         Returns:
-            For each id of a sentence or chunk, the (context, document metadata as JSON) it may have been stored with.
+            For each id of a sentence or chunk, the (context, document metadata as JSON, name of the version) it may
+            have been stored with.
         """
         sql = (
-            "SELECT {0}.id, chunks.context, versions.metadata FROM versions JOIN chunks"
+            "SELECT {0}.id, chunks.context, versions.metadata, versions.version FROM versions JOIN chunks"
             " ON chunks.version = versions.number {1}"
             " WHERE versions.number <> ? AND versions.document = (SELECT document FROM versions WHERE number = ?)"
         )
         join = "JOIN sentences ON sentences.version = chunks.version AND sentences.chunk = chunks.ordinal"
-        found: dict[str, set[tuple[str, str]]] = {}
+        found: dict[str, set[tuple[str, str, str]]] = {}
         with self.reading():
             for statement in (sql.format("chunks", ""), sql.format("sentences", join)):
-                for identity, context, metadata in self.execute(statement, (number, number)):
-                    found.setdefault(identity, set()).add((_text(context), metadata))
+                for identity, context, metadata, name in self.execute(statement, (number, number)):
+                    found.setdefault(identity, set()).add((_text(context), metadata, name))
         return found
 
     def live_sentences(self, ids: Sequence[str]) -> dict[str, list[tuple[Place, Span]]]:
