@@ -100,6 +100,24 @@ def test_a_sentence_in_two_chunks_returns_both():
     assert all(match.sentences[0] == span for match in matches)
 
 
+@pytest.mark.parametrize("score", ["best", "mean"])
+def test_a_larger_k_gives_the_same_first_where_many_are_equal(score):
+    same = [Document("Terms of use apply.", f"doc-{number}") for number in range(150)]
+    with IndexDirectory.open(None) as directory:
+        Indexer(directory, pipeline()).upsert(same)
+        search = SentenceParentSearch(directory, ENCODER, score=score)
+        found = {k: [match.chunk.id for match in search.search("Terms of use", k)] for k in (1, 4, 9, 20, 150)}
+    assert all(found[150][:k] == ids for k, ids in found.items())
+
+
+def test_metadata_of_a_match_is_the_callers_own():
+    with IndexDirectory.open(None) as directory:
+        Indexer(directory, pipeline()).upsert([Document("Apples are red.", "a", {"tags": ["fruit"]})])
+        search = SentenceParentSearch(directory, ENCODER)
+        search.search("apples", 1)[0].metadata()["tags"].append("mine")
+        assert search.search("apples", 1)[0].metadata()["tags"] == ["fruit"]
+
+
 def test_the_query_is_encoded_once_with_its_role():
     calls = []
 

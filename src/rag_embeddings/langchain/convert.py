@@ -63,7 +63,7 @@ def from_chunk(chunk: Chunk) -> LangChainDocument:
 
 def from_match(match: Match) -> LangChainDocument:
     """Turn a search result into a LangChain document: the passage, its chunk id and `Match.metadata`."""
-    return LangChainDocument(page_content=match.chunk.text, id=match.chunk.id, metadata=deepcopy(match.metadata()))
+    return LangChainDocument(page_content=match.chunk.text, id=match.chunk.id, metadata=match.metadata())
 
 
 def _origin(document: Document) -> tuple[str, int]:

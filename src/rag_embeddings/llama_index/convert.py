@@ -104,7 +104,7 @@ def from_chunks(
 
 def from_match(match: Match) -> NodeWithScore:
     """Turn a search result into a scored node: the passage under its chunk id, with `Match.metadata`."""
-    metadata = deepcopy(match.metadata())
+    metadata = match.metadata()
     presentation = metadata.pop(PRESENTATION, {})
     document = match.chunk.document
     source = RelatedNodeInfo(node_id=document.id, node_type=ObjectType.DOCUMENT)

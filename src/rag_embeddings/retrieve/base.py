@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,11 +30,11 @@ class Match:
         Returns:
             The document's own metadata, the chunk's, and ``start_index``, ``end_index``, ``source_id``, ``chunk_id``,
             ``score`` and ``matches`` (a list of ``[start, end]`` of the sentences that matched, best first).
-            All JSON-safe where the document's metadata is.
+            All JSON-safe where the document's metadata is. The caller's own: nothing in it is shared with the index.
         """
         return {
-            **self.chunk.document.metadata,
-            **self.chunk.metadata,
+            **deepcopy(dict(self.chunk.document.metadata)),
+            **deepcopy(dict(self.chunk.metadata)),
             "start_index": self.chunk.start,
             "end_index": self.chunk.end,
             "source_id": self.chunk.document.id,

@@ -64,11 +64,13 @@ class SentenceParentSearch:
             k: Number of parents.
 
         Returns:
-            At most k matches with distinct chunks, best first; fewer only if the index has fewer chunks.
+            At most k matches with distinct chunks, best first, equal ones in the order of their sentences' ids; fewer
+            only if the index has fewer chunks. A larger k gives the same matches first (by the mean, up to rounding).
 
         Raises:
             ValueError: If ``k`` is below 1.
             SpaceMismatchError: If the index holds vectors of another space.
+            VectorError: If the encoder returned something that is no vector.
         """
         _check_k(k)
         vectors = validated(self.encoder.encode([query], Role.QUERY), [query], self.encoder.profile.dimensions)
@@ -129,7 +131,8 @@ def _read(
                 parents = rescored
                 # No chunk outside both lists can have a better mean than this.
                 bound = (hits[-1].score + chunk_hits[-1].score) / 2 if hits and chunk_hits else -np.inf
-            best = sorted(parents, key=lambda place: (-parents[place].score, place.version, place.ordinal))[:k]
+            # Stable: equal scores stay in the order of the hits, which is the same however many were fetched.
+            best = sorted(parents, key=lambda place: -parents[place].score)[:k]
             if exhausted or (len(best) == k and parents[best[-1]].score >= bound):
                 return [
                     Match(ledger.chunk(place), parents[place].score, tuple(parents[place].sentences[:_SENTENCES]))
