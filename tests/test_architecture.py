@@ -21,10 +21,11 @@ MIDDLE = {"index", "retrieve", "evaluate"}
 OUTER = {"langchain", "llama_index", "cli"}
 FRAMEWORKS = {"langchain", "langchain_core", "langchain_text_splitters", "langchain_classic", "llama_index"}
 # One module joins what a splitter cut with what an encoder saw.
-MEETINGS = {"encode.late": {"split.base", "split.sentences"}}
+# Declarations are sentences.
+MEETINGS = {"encode.late": {"split.base", "split.sentences"}, "read.scope": {"split.sentences"}}
 HOMES = {
-    "torch": {"encode.model"},
-    "sentence_transformers": {"encode.transformer", "encode.model"},
+    "torch": {"encode.model", "encode.precision"},
+    "sentence_transformers": {"encode.transformer", "encode.model", "encode.precision"},
     "chromadb": {"store.chroma"},
 }
 

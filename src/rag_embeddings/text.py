@@ -106,6 +106,14 @@ class Note:
     scopes: tuple[Span, ...]
     term: str = ""
 
+    def mentions(self, text: str) -> list[int]:
+        """Return where a text uses the term: as a word, in its own case or begun with a capital, plural or not."""
+        if not self.term:
+            return []
+        first, rest = self.term[0], re.escape(self.term[1:])
+        letter = f"[{first}{first.upper()}]" if first.islower() and len(first.upper()) == 1 else re.escape(first)
+        return [found.start() for found in re.finditer(rf"(?<!\w){letter}{rest}(?:s|es)?(?!\w)", text)]
+
 
 @dataclass(frozen=True)
 class Document:

@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from test_splitters import SOURCES, budgets, counter
 
 import layouts
 from hostile_texts import texts
@@ -16,7 +17,6 @@ from rag_embeddings.split.layout import LayoutSplitter
 from rag_embeddings.split.recursive import RecursiveSplitter
 from rag_embeddings.testing.splitter import check_splitter
 from rag_embeddings.text import Document
-from test_splitters import SOURCES, budgets, counter
 
 PER_CASE = 100
 slow = settings(max_examples=2500, deadline=None, suppress_health_check=list(HealthCheck))

@@ -109,6 +109,12 @@ def test_text_goes_on_behind_page_furniture_without_being_cut():
     assert len(together[0].spans) == 2
 
 
+def test_a_grapheme_that_is_partly_furniture_stays():
+    text = "00\U0001f5fa\u200d\U0001f5fa"
+    blocks = (Block(Span(0, 3), "furniture"), Block(Span(0, 4), "furniture"))
+    assert [chunk.text for chunk in LayoutSplitter(9, tokenizer=len).split(Document(text, blocks=blocks))] == [text[2:]]
+
+
 def test_sections_begin_chunks_and_small_neighbours_share_one():
     small = made(*[part for name in "ABCDEF" for part in [("heading", name, 2), ("paragraph", sentences(2))]])
     chunks = LayoutSplitter(46, tokenizer=words).split(small)

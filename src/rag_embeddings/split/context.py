@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -74,7 +73,7 @@ class Contexts:
             raise DocumentError(f"a note governs text up to {widest}, behind the end of document {document.id!r}")
         self._notes = sorted(notes, key=lambda note: (sum(map(len, note.scopes)), note.span))
         self._wordings = [self._wording(note) for note in self._notes]
-        self._mentions = [_mentions(document.text, note.term) for note in self._notes]
+        self._mentions = [np.array(note.mentions(document.text), dtype=np.int64) for note in self._notes]
         self._spans = [(index, scope) for index, note in enumerate(self._notes) for scope in note.scopes]
         self._scopes = np.array([[scope.start, scope.end] for _, scope in self._spans], dtype=np.int64).reshape(-1, 2)
         self._tokens = cache(lambda part: counter.count([part])[0])
@@ -150,13 +149,14 @@ class Contexts:
                     if first == last:
                         continue
                 found[index] = None
-        said = [self._notes[index].span for index in found]
-        own = {
-            index
-            for index, span in zip(found, said, strict=True)
-            if any(start <= span.start and span.end <= end for start, end in stretches)
-        }
-        return sorted(found.keys() - own)
+        told: set[Span] = set()  # one sentence may define several terms
+        for index in sorted(found):
+            span = self._notes[index].span
+            inside_own = any(start <= span.start and span.end <= end for start, end in stretches)
+            if inside_own or span in told:
+                del found[index]
+            told.add(span)
+        return sorted(found)
 
     def _kept(self, parts: _Parts) -> tuple[_Parts, int]:
         """Leave out what finds no room."""
@@ -193,11 +193,3 @@ class Contexts:
             text = f"{text[:_LONGEST].rstrip()} …"
         page = next((item.page for item in self.segments(note.span.start, note.span.end) if item.page), None)
         return f"Note (page {page}): {text}" if page else f"Note: {text}"
-
-
-def _mentions(text: str, term: str) -> NDArray[np.int64]:
-    """Find where a term is used: as a word, in its own case, or in the plural."""
-    if not term:
-        return np.zeros(0, dtype=np.int64)
-    pattern = re.compile(rf"(?<!\w){re.escape(term)}(?:s|es)?(?!\w)")
-    return np.array([found.start() for found in pattern.finditer(text)], dtype=np.int64)

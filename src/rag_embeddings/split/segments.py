@@ -164,7 +164,9 @@ def _whole(document: Document, graphemes: NDArray[np.bool_]) -> Iterator[tuple[i
     places = np.flatnonzero(graphemes)
     below = places[np.searchsorted(places, starts, side="right") - 1]
     above = places[np.searchsorted(places, starts)]
-    marks = [*np.where(furniture, above, below).tolist(), len(text)]
+    # A grapheme that both share is left to what is no furniture.
+    behind_text = furniture & ~np.roll(furniture, 1)
+    marks = [*np.where(behind_text, above, below).tolist(), len(text)]
     held: tuple[int, int] | None = None
     cursor = 0
     for (first, last), (_, index) in zip(pairwise(marks), flat, strict=True):
