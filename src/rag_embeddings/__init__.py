@@ -56,6 +56,7 @@ _HOME = {
     "RegexSplitter": "split.regex",
     "RemoteEncoderError": "errors",
     "Role": "encode.base",
+    "ScopeNotes": "read.scope",
     "SemanticSplitter": "split.semantic",
     "SentenceParentSearch": "retrieve.sentence_parent",
     "SlidingWindowSplitter": "split.sliding",
