@@ -161,3 +161,15 @@ def test_a_full_disk_is_a_declared_error_and_the_next_call_finishes(tmp_path):
         opened.ledger.execute("PRAGMA max_page_count = 1000000")
         indexer.upsert([document(0), document(5, sentences=20)])
         check_index(opened, [document(0), document(1), document(5, sentences=20)], pipeline())
+
+
+def test_a_failure_on_closing_gives_the_lock_back(tmp_path):
+    opened = IndexDirectory.open(tmp_path / "index", create=True)
+    Indexer(opened, pipeline()).upsert(corpus(0, 2))
+    opened.ledger.execute("PRAGMA query_only = 1")  # as a disk that takes nothing any more
+    with pytest.raises(StoreError, match="readonly") as failure:  # the traceback keeps everything alive
+        opened.close()
+    with IndexDirectory.open(tmp_path / "index") as again:
+        Indexer(again, pipeline()).upsert(corpus(0, 3))
+        check_index(again, corpus(0, 3), pipeline())
+    assert failure.value.__cause__ is not None

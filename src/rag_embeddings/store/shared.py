@@ -109,16 +109,18 @@ class SharedIndex:
             yield View(*self._stores, self.ledger.generation)
 
     def close(self) -> None:
-        """Close the stores, then the ledger, then give the lock back."""
+        """Close the stores, then the ledger, then give the lock back, even if the disk is full."""
         with self._turn, self._condition:
-            self._change(self._close_stores)
-            if self._is_writer:
-                self.ledger.remember("writer", None)
-            self._is_writer = False
-            self.ledger.close()
-            if self._lock is not None:
-                self._lock.release()
-                self._lock = None
+            try:
+                self._change(self._close_stores)
+                if self._is_writer:
+                    self.ledger.remember("writer", None)
+            finally:
+                self._is_writer = False
+                self.ledger.close()
+                if self._lock is not None:
+                    self._lock.release()
+                    self._lock = None
 
     def _become_writer(self, profile: Profile) -> None:
         lock = self._locked()
