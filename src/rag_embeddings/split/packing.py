@@ -14,6 +14,7 @@ from rag_embeddings.split.tokens import TokenCounter, token_counter
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from rag_embeddings.split.atoms import Atoms
     from rag_embeddings.text import Chunk, Document
 
 
@@ -46,9 +47,13 @@ class SentencePacker:
     def split(self, document: Document) -> list[Chunk]:
         """Split a document; see `rag_embeddings.split.base.Splitter`. Takes linear time."""
         measure = Measure(document.text, boundaries(document.text), self.counter, self.costs)
-        atoms = measure.sentences(self.max_tokens, self.language)
+        atoms = self.atoms(measure)
         packs = pack(atoms, self.max_tokens, target=self.target, overlap=self.overlap)
         return fit(document, measure, atoms, packs, self.max_tokens)
+
+    def atoms(self, measure: Measure) -> Atoms:
+        """Take a document apart, with what it costs to cut in front of each piece."""
+        return measure.sentences(self.max_tokens, self.language)
 
     def settings(self) -> dict[str, Any]:
         """Return everything that changes the result; see `rag_embeddings.split.base.Splitter`."""

@@ -126,7 +126,7 @@ class CallableCounter:
 
     def __init__(self, function: Callable[[str], int]) -> None:
         self._function = function
-        self._name = _spelling(function)
+        self._name = spelling(function)
 
     @property
     def name(self) -> str:
@@ -156,11 +156,12 @@ class CallableCounter:
         return int(number)
 
 
-def _spelling(function: Callable[..., Any]) -> str:
+def spelling(function: Callable[..., Any]) -> str:
+    """Name a function for a fingerprint: ``"characters"`` for `len`, otherwise module and name."""
     if function is len:
         return "characters"
     if isinstance(function, partial):
-        return f"{_spelling(function.func)}(*{function.args!r}, **{function.keywords!r})"
+        return f"{spelling(function.func)}(*{function.args!r}, **{function.keywords!r})"
     named = function if hasattr(function, "__qualname__") else type(function)
     return f"{named.__module__}.{named.__qualname__}"
 
