@@ -137,6 +137,25 @@ def test_globs_choose_files_of_a_folder(world, globs: list[str], names: list[str
     assert sorted(world.index(world.docs, *options)["added"]) == sorted(map(world.id, names))
 
 
+def test_a_pattern_that_is_not_below_the_folder_is_one_line(world) -> None:
+    error = world.call("index", world.docs, "--glob", "/srv/*.txt", "--db", world.db, code=1).stderr
+    assert error.startswith("error: '/srv/*.txt' is no pattern for files below a folder")
+    assert len(error.splitlines()) == 1
+
+
+def test_a_folder_that_cannot_be_read_is_not_passed_by(world, monkeypatch) -> None:
+    scandir = os.scandir
+
+    def locked(path):  # permissions do not stop the superuser, as whom tests may run
+        if os.fspath(path).endswith("sub"):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    error = world.call("index", world.docs, "--db", world.db, code=1).stderr
+    assert "sub' cannot be read: Permission denied" in error
+
+
 def test_a_link_is_the_file_it_leads_to(world) -> None:
     (world.docs / "link.md").symlink_to(world.docs / "mill.md")
     assert len(world.index()["added"]) == 2

@@ -66,7 +66,8 @@ def find_files(paths: Iterable[str | Path], globs: Sequence[str] = ()) -> list[P
         Resolved paths, each once: in the order of ``paths``, and by name within a folder.
 
     Raises:
-        DocumentError: If a path is not there, or a pattern matches nothing.
+        DocumentError: If a path is not there, a pattern matches nothing or is none for files below a folder, or a
+            folder cannot be read.
     """
     found: dict[Path, None] = {}
     for path in paths:
@@ -93,8 +94,8 @@ def _expand(path: str | Path) -> list[Path]:
 
 def _walk(folder: Path, globs: Sequence[str]) -> Iterator[Path]:
     names = [pattern for pattern in globs if "/" not in pattern]
-    matched = {path for pattern in globs if "/" in pattern for path in folder.glob(pattern)}
-    for where, folders, files in os.walk(folder):
+    matched = {path for pattern in globs if "/" in pattern for path in _matching(folder, pattern)}
+    for where, folders, files in os.walk(folder, onerror=_refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             path = Path(where, name)
@@ -103,3 +104,15 @@ def _walk(folder: Path, globs: Sequence[str]) -> Iterator[Path]:
             wanted = any(fnmatchcase(name, pattern) for pattern in names) or path in matched
             if wanted if globs else path.suffix.lower() in SUFFIXES:
                 yield path
+
+
+def _matching(folder: Path, pattern: str) -> list[Path]:
+    try:
+        return list(folder.glob(pattern))
+    except (NotImplementedError, ValueError) as error:
+        raise DocumentError(f"{pattern!r} is no pattern for files below a folder: {error}") from error
+
+
+def _refuse(error: OSError) -> None:
+    """Left alone, `os.walk` passes by a folder that it cannot read."""
+    raise DocumentError(f"the folder {error.filename!r} cannot be read: {error.strerror}") from error
