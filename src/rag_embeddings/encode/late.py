@@ -234,8 +234,12 @@ class LatePass:
 
 
 def units(document: Document, splitter: Splitter, context: str = "") -> Units:
-    """Cut a document into chunks, and these into sentences, in the splitter's language if it has one."""
+    """Cut a document into chunks, and these into sentences, in the splitter's language if it has one.
+
+    A splitter may read the document's layout first: what its chunks point into is what counts.
+    """
     chunks = splitter.split(document)
+    document = chunks[0].document if chunks else document
     language = str(getattr(splitter, "language", "en"))
     tiles = sentence_spans(document.text, language) if chunks else []
     return Units(document, chunks, [sentences_of(chunk, tiles) for chunk in chunks], context)

@@ -85,9 +85,9 @@ class Pipeline:
         """
         cut = units(document, self.splitter)
         sentences = [
-            [Sentence(span_id(document, "sentence", (span,)), span) for span in spans] for spans in cut.sentences
+            [Sentence(span_id(cut.document, "sentence", (span,)), span) for span in spans] for spans in cut.sentences
         ]
-        return Version(document, name, cut.chunks, sentences)
+        return Version(cut.document, name, cut.chunks, sentences)
 
 
 def stamped(name: str) -> str:

@@ -29,12 +29,14 @@ class Match:
 
         Returns:
             The document's own metadata, the chunk's, and ``start_index``, ``end_index``, ``source_id``, ``chunk_id``,
-            ``score`` and ``matches`` (a list of ``[start, end]`` of the sentences that matched, best first).
+            ``score`` and ``matches`` (a list of ``[start, end]`` of the sentences that matched, best first), and
+            ``context`` where the chunk has one.
             All JSON-safe where the document's metadata is. The caller's own: nothing in it is shared with the index.
         """
         return {
             **deepcopy(dict(self.chunk.document.metadata)),
             **deepcopy(dict(self.chunk.metadata)),
+            **({"context": self.chunk.context} if self.chunk.context else {}),
             "start_index": self.chunk.start,
             "end_index": self.chunk.end,
             "source_id": self.chunk.document.id,
