@@ -5,6 +5,7 @@ import json
 from datetime import date
 from decimal import Decimal
 from pathlib import PurePosixPath
+from threading import Lock
 from uuid import UUID
 
 import pytest
@@ -46,10 +47,13 @@ def test_a_document_without_an_id_gets_one_from_text_and_metadata(text, metadata
 
 
 def test_metadata_is_copied():
-    metadata = {"a": 1}
+    metadata = {"a": 1, "tags": ["x"]}
     document = Document("text", metadata=metadata)
     metadata["a"] = 2
-    assert document.metadata == {"a": 1}
+    metadata["tags"].append("y")
+    assert document.metadata == {"a": 1, "tags": ["x"]}
+    with pytest.raises(DocumentError, match="cannot be copied"):
+        Document("text", "id", {"lock": Lock()})
 
 
 def test_a_chunk_is_its_slices_and_its_context():
@@ -63,6 +67,9 @@ def test_a_chunk_is_its_slices_and_its_context():
         Chunk(document, (Span(0, 17),))
     with pytest.raises(DocumentError, match="at least one span"):
         Chunk(document, ())
+    for spans in ((Span(10, 16), Span(0, 4)), (Span(0, 4), Span(3, 9))):
+        with pytest.raises(DocumentError, match="ordered and disjoint"):
+            Chunk(document, spans)
 
 
 @given(st.lists(ANY_TEXT, max_size=4), st.lists(ANY_TEXT, max_size=4))
@@ -88,6 +95,23 @@ def test_two_halves_of_a_character_are_not_taken_for_it():
     assert json.loads(canonical_json({"a": "\U0001f600", "b": "\ud83d"})) == {"a": "\U0001f600", "b": "\ud83d"}
     with pytest.raises(DocumentError, match="surrogate pair"):
         canonical_json({"a": "\ud83d\ude00"})
+
+
+def test_keys_that_are_numbers_stand_beside_any_character():
+    assert json.loads(canonical_json({2: "\U0001f600", 10: "\ud83d"})) == {"2": "\U0001f600", "10": "\ud83d"}
+
+
+def test_what_cannot_end_is_refused():
+    circle: list = []
+    circle.append(circle)
+    deep: list = []
+    for _ in range(100_000):
+        deep = [deep]
+    for value in (circle, deep):
+        with pytest.raises(DocumentError, match="cannot be"):
+            canonical_json(value)
+        with pytest.raises(DocumentError, match="cannot be"):
+            Document("text", metadata={"value": value})
 
 
 def test_what_else_has_a_stable_spelling():

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import re
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from functools import cached_property
 from hashlib import blake2b
+from itertools import pairwise
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 # Hashes, behind the markers of list items that a heading may stand in.
 _HASHES = re.compile(r"(?:(?:[-*+]|\d{1,9}[.)]) )*#{1,6}(?: |$)")
@@ -122,11 +125,12 @@ class Document:
     Attributes:
         text: The text. It may hold any code points, lone surrogates included.
         id: Identity across versions of the text. Left empty, it is derived from text and metadata.
-        metadata: Scalars, lists and dictionaries that travel with every chunk. Copied, not shared.
+        metadata: Scalars, lists and dictionaries that travel with every chunk. Copied deeply, not shared.
         blocks: Layout, where a reader found some.
 
     Raises:
-        DocumentError: If the id has to be derived and the metadata has a value without a stable spelling.
+        DocumentError: If the metadata cannot be copied, or the id has to be derived and the metadata has a value
+            without a stable spelling.
     """
 
     text: str
@@ -135,7 +139,11 @@ class Document:
     blocks: tuple[Block, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "metadata", dict(self.metadata))
+        try:
+            metadata = deepcopy(dict(self.metadata))
+        except (TypeError, RecursionError) as error:  # an open file, a lock; thousands of lists inside each other
+            raise DocumentError(f"the metadata of document {self.id!r} cannot be copied: {error}") from error
+        object.__setattr__(self, "metadata", metadata)
         if not self.id:
             derived = content_id("document", self.digest, canonical_json(self.metadata))
             object.__setattr__(self, "id", derived)
@@ -159,6 +167,10 @@ class Chunk:
         headings: The path of headings above the chunk, outermost first.
         context: Text that is embedded and shown in front of the chunk, but is not part of it.
         metadata: What the splitter found out about this chunk (page, block kinds, ...).
+
+    Raises:
+        DocumentError: If there is no span, if spans overlap or are out of order, or if the last one ends behind the
+            document's text.
     """
 
     document: Document
@@ -170,6 +182,10 @@ class Chunk:
     def __post_init__(self) -> None:
         if not self.spans:
             raise DocumentError(f"a chunk of document {self.document.id!r} needs at least one span")
+        if any(before.end > after.start for before, after in pairwise(self.spans)):
+            raise DocumentError(
+                f"the spans of a chunk of document {self.document.id!r} must be ordered and disjoint, got {self.spans}"
+            )
         if self.spans[-1].end > len(self.document.text):
             raise DocumentError(
                 f"span {self.spans[-1]} ends behind document {self.document.id!r}, "
@@ -247,12 +263,15 @@ def canonical_json(value: object) -> str:
 
     try:
         spelled = json.dumps(value, sort_keys=True, separators=(",", ":"), default=spell)
-        if "\\ud" in spelled:  # JSON spells two lone surrogates side by side like the one character they would make
-            plain = json.dumps(value, sort_keys=True, default=spell, ensure_ascii=False)
-            if plain != json.dumps(json.loads(spelled), sort_keys=True, ensure_ascii=False):
-                raise DocumentError("metadata has the two halves of a surrogate pair as characters of their own")
+        plain = json.dumps(value, ensure_ascii=False, default=spell) if "\\ud" in spelled else ""
+    except DocumentError:
+        raise
     except TypeError as error:  # keys of several types cannot be sorted, tuples cannot be keys
         raise DocumentError(f"metadata has keys that are not JSON: {error}; use strings") from error
+    except (ValueError, RecursionError) as error:  # a list that holds itself, or thousands inside each other
+        raise DocumentError(f"metadata cannot be spelled as JSON: {error}") from error
+    if _PAIR.search(plain):  # JSON spells two lone surrogates side by side like the one character they would make
+        raise DocumentError("metadata has the two halves of a surrogate pair as characters of their own")
     return spelled
 
 
