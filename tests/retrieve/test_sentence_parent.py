@@ -18,7 +18,7 @@ from rag_embeddings.store import kept
 from rag_embeddings.store.directory import IndexDirectory
 from rag_embeddings.store.records import similarities
 from rag_embeddings.testing.encoder import DeterministicEncoder
-from rag_embeddings.text import Document, Span
+from rag_embeddings.text import Chunk, Document, Span
 
 ENCODER = DeterministicEncoder(dimensions=96)
 
@@ -108,6 +108,22 @@ def test_a_larger_k_gives_the_same_first_where_many_are_equal(score):
         search = SentenceParentSearch(directory, ENCODER, score=score)
         found = {k: [match.chunk.id for match in search.search("Terms of use", k)] for k in (1, 4, 9, 20, 150)}
     assert all(found[150][:k] == ids for k, ids in found.items())
+
+
+@pytest.mark.parametrize("score", ["best", "mean"])
+def test_a_chunk_without_sentences_is_not_found(score):
+    class Halves:
+        def split(self, item):
+            return [Chunk(item, (Span(0, 8),)), Chunk(item, (Span(8, 10),))]
+
+        def settings(self):
+            return {"splitter": "halves"}
+
+    with IndexDirectory.open(None) as directory:
+        Indexer(directory, Pipeline(ENCODER, Halves())).upsert([Document("Apples.   ", "a")])
+        assert directory.counts()["chunks"] == 2
+        found = SentenceParentSearch(directory, ENCODER, score=score).search("apples", 3)
+        assert [match.chunk.spans for match in found] == [(Span(0, 8),)]
 
 
 def test_metadata_of_a_match_is_the_callers_own():
@@ -222,8 +238,6 @@ def test_threads_see_each_document_old_or_new_while_another_writes(path, score, 
 def test_chunks_of_several_spans(tmp_path):
     class EveryOther:
         def split(self, item):
-            from rag_embeddings.text import Chunk
-
             half = len(item.text) // 2
             return [Chunk(item, (Span(0, 20), Span(half, half + 20)), headings=("A", "B"), metadata={"page": 3})]
 

@@ -169,6 +169,8 @@ def _means(
         return None
     parents = {}
     for place, (chunk, sentences) in units.items():
+        if not sentences:  # a chunk of white space, as a splitter of the caller's own may give
+            continue
         best = max(sentences, key=lambda sentence: scores[sentence.id])
         matched = found[place].sentences if place in found else [best.span]
         parents[place] = _Parent((chunks[chunk] + scores[best.id]) / 2, matched)
