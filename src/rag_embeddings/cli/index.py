@@ -42,6 +42,11 @@ _FAILED = 1
     help="Most tokens that a passage repeats of the one before. [default: the index's, or 0]",
 )
 @click.option(
+    "--late/--no-late",
+    default=None,
+    help="Make vectors that know the whole document, or of each text by itself. [default: the index's, or --no-late]",
+)
+@click.option(
     "--glob", "globs", multiple=True, metavar="PATTERN", help="Take these files of a folder; may be repeated."
 )
 @click.option("--prune", is_flag=True, help="Remove documents below the given paths whose files are gone.")
@@ -55,6 +60,7 @@ def index(
     model: str | None,
     max_tokens: int | None,
     overlap: int | None,
+    late: bool | None,
     globs: tuple[str, ...],
     prune: bool,
     as_json: bool,
@@ -70,10 +76,12 @@ def index(
     written.
 
     JSON: added, unchanged, replaced, removed (lists of document ids), failed (a list of path and reason), chunks and
-    sentences (of added and replaced documents), encoded (texts sent to the model), seconds.
+    sentences (of added and replaced documents), encoded (texts sent to the model; with --late whole
+    documents), seconds.
     """
     from rag_embeddings.cli.progress import Meter
     from rag_embeddings.index.indexer import Indexer
+    from rag_embeddings.index.late import index_late
     from rag_embeddings.index.pipeline import Pipeline
     from rag_embeddings.read.plain import find_files
     from rag_embeddings.store.directory import IndexDirectory
@@ -87,7 +95,9 @@ def index(
     with Meter(files, visible=sys.stderr.isatty()) as meter:
         encoder, splitter = _pipeline(models(context), db, model, max_tokens, overlap)
         with IndexDirectory.open(db, create=True) as directory:
-            indexer = Indexer(directory, Pipeline(meter.watch(encoder), splitter))
+            watched = meter.watch(encoder)
+            late_pass = index_late(watched, directory.settings, late=late)
+            indexer = Indexer(directory, Pipeline(watched, splitter, late_pass))
             failed: dict[str, str] = {}
             summary = indexer.upsert(_documents(files, failed, meter), progress=meter.documents_done)
             removed = indexer.delete(_gone_documents(directory.ledger.document_ids(), paths)) if prune else []

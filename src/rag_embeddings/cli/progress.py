@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rag_embeddings.encode.base import TokenBatchEncoder
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from rag_embeddings.encode.base import Encoder, Role, Vectors
+    from rag_embeddings.encode.base import Encoder, Role, TokenVectors, Vectors
     from rag_embeddings.encode.profile import Profile
+    from rag_embeddings.encode.token_pass import TokenText
+    from rag_embeddings.encode.token_vectors import SummedTokenVectors
+    from rag_embeddings.encode.windows import Windows
 
 _PASSES = 2  # every text is encoded as sentences and as passages
 
@@ -82,7 +87,7 @@ class Meter:
 
     def watch(self, encoder: Encoder) -> Encoder:
         """Return the encoder, telling this meter what it has encoded."""
-        return _Watched(encoder, self)
+        return _WatchedTokens(encoder, self) if isinstance(encoder, TokenBatchEncoder) else _Watched(encoder, self)
 
     def _show(self) -> None:
         under_way = min(self._under_way // _PASSES, sum(self._drawn))
@@ -105,4 +110,20 @@ class _Watched:
     def encode(self, texts: Sequence[str], role: Role) -> Vectors:
         vectors = self._encoder.encode(texts, role)
         self._meter.encoded(texts)
+        return vectors
+
+
+class _WatchedTokens(_Watched):
+    def __init__(self, encoder: TokenBatchEncoder, meter: Meter) -> None:
+        super().__init__(encoder, meter)
+        self._tokens = encoder
+
+    def encode_tokens(self, text: str, role: Role) -> TokenVectors:
+        return self._tokens.encode_tokens(text, role)
+
+    def encode_tokens_many(
+        self, texts: Sequence[TokenText], role: Role, *, windows: Windows, force: bool
+    ) -> Sequence[SummedTokenVectors]:
+        vectors = self._tokens.encode_tokens_many(texts, role, windows=windows, force=force)
+        self._meter.encoded([text.text for text in texts] * _PASSES)
         return vectors

@@ -15,13 +15,21 @@ require("langchain_text_splitters", "langchain")
 
 if TYPE_CHECKING:
     from rag_embeddings.langchain.embeddings import InstructionEmbeddings
+    from rag_embeddings.langchain.late import LateChunkingEmbeddings
     from rag_embeddings.langchain.sentence_parent import SentenceParentIndex
     from rag_embeddings.langchain.splitters import RecursiveTextSplitter, SlidingWindowTextSplitter
 
-__all__ = ["InstructionEmbeddings", "RecursiveTextSplitter", "SentenceParentIndex", "SlidingWindowTextSplitter"]
+__all__ = [
+    "InstructionEmbeddings",
+    "LateChunkingEmbeddings",
+    "RecursiveTextSplitter",
+    "SentenceParentIndex",
+    "SlidingWindowTextSplitter",
+]
 
 _HOME = {
     "InstructionEmbeddings": "embeddings",
+    "LateChunkingEmbeddings": "late",
     "RecursiveTextSplitter": "splitters",
     "SentenceParentIndex": "sentence_parent",
     "SlidingWindowTextSplitter": "splitters",

@@ -1,20 +1,28 @@
 """Local embedding models as LangChain embeddings, with the model's own query and document prompts."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
+from itertools import islice
 from typing import Any, Literal, Self
 
+from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
+from langchain_text_splitters import TextSplitter
 from pydantic import BaseModel, ConfigDict, Field
 
 from rag_embeddings.encode.base import Role
 from rag_embeddings.encode.transformer import TransformerEncoder
+from rag_embeddings.langchain.convert import from_chunk, to_core
+from rag_embeddings.langchain.door import VectorDoor, ready_vectors
+from rag_embeddings.langchain.splitters import core_splitter
+from rag_embeddings.split.base import Splitter
 
+_BATCH = 1024  # chunks encoded at a time
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 
-class InstructionEmbeddings(BaseModel, Embeddings):
+class InstructionEmbeddings(VectorDoor, BaseModel, Embeddings):
     """A sentence-transformers model that knows queries from documents.
 
     Prompts come from the model's own configuration and are applied to every query and every document; text reaches the
@@ -65,6 +73,8 @@ class InstructionEmbeddings(BaseModel, Embeddings):
     `rag_embeddings.errors.TextTooLongError`. It is never truncated."""
     batch_tokens: int | None = Field(default=None, ge=1)
     """Tokens per forward pass, padding included. None: the default of `TransformerEncoder`."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """Number format: ``"bf16"`` is about twice as fast where the processor has it, ``"auto"`` takes it there."""
     show_progress: bool = False
     """Show a progress bar on long work."""
     trust_remote_code: bool = False
@@ -88,6 +98,7 @@ class InstructionEmbeddings(BaseModel, Embeddings):
             normalize=self.normalize,
             dimensions=self.dimensions,
             too_long=self.too_long,
+            precision=self.precision,
             trust_remote_code=self.trust_remote_code,
             progress=self.show_progress,
             **budget,
@@ -104,6 +115,8 @@ class InstructionEmbeddings(BaseModel, Embeddings):
         """
         if not texts:
             return []
+        if (ready := ready_vectors(self, texts)) is not None:
+            return ready
         vectors: list[list[float]] = self.encoder.encode(texts, Role.DOCUMENT).tolist()
         return vectors
 
@@ -121,11 +134,27 @@ class InstructionEmbeddings(BaseModel, Embeddings):
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
         """Embed documents without blocking the event loop; see `embed_documents`."""
+        if (ready := ready_vectors(self, texts)) is not None:
+            return ready
         return await asyncio.to_thread(self.embed_documents, texts)
 
     async def aembed_query(self, text: str) -> list[float]:
         """Embed a query without blocking the event loop; see `embed_query`."""
         return await asyncio.to_thread(self.embed_query, text)
+
+    def _embedded(
+        self, documents: Iterable[Document], splitter: TextSplitter | Splitter
+    ) -> Iterator[tuple[Document, list[float]]]:
+        """Yield chunks with the vectors of their context and text; the store sees the text alone."""
+        core = core_splitter(splitter)
+        chunks = (chunk for document in documents for chunk in core.split(to_core(document)))
+        while part := list(islice(chunks, _BATCH)):
+            vectors = self.encoder.encode([chunk.embedding_text for chunk in part], Role.DOCUMENT)
+            yield from zip(map(from_chunk, part), vectors.tolist(), strict=True)
+
+    def __getstate__(self) -> dict[Any, Any]:
+        state = super().__getstate__()
+        return {**state, "__dict__": {name: value for name, value in state["__dict__"].items() if name != "_writing"}}
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:  # noqa: ARG002
         """Copy, with other settings if ``update`` names some. A plain copy, deep or not, shares the loaded model."""

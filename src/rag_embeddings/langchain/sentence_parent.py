@@ -18,9 +18,11 @@ from rag_embeddings.encode.base import Encoder
 from rag_embeddings.encode.wrap import wrap
 from rag_embeddings.errors import IndexNotFoundError
 from rag_embeddings.index.indexer import Indexer
+from rag_embeddings.index.late import index_late
 from rag_embeddings.index.pipeline import Pipeline
 from rag_embeddings.index.splitter import index_splitter
 from rag_embeddings.langchain.convert import from_core, from_match, to_core
+from rag_embeddings.langchain.late import LateChunkingEmbeddings
 from rag_embeddings.langchain.splitters import core_splitter
 from rag_embeddings.retrieve.sentence_parent import SentenceParentSearch
 from rag_embeddings.split.base import Splitter
@@ -93,6 +95,9 @@ class SentenceParentIndex(DocumentIndex):
     """Number of passages to return. ``invoke(query, k=...)`` overrides it."""
     score: Literal["best", "mean"] = "best"
     """What ranks a passage: its best sentence, or the mean of that and the passage itself."""
+    late: bool | None = Field(default=None, frozen=True)
+    """Whether vectors of sentences and passages know their whole document (late chunking). None: as the directory was
+    last written; for a new one they do not. `LateChunkingEmbeddings` brings its own windows and mix."""
 
     _encoder: Encoder = PrivateAttr()
     _opened: IndexDirectory | None = PrivateAttr(default=None)  # ours to close; closes itself when collected
@@ -118,6 +123,8 @@ class SentenceParentIndex(DocumentIndex):
         """Open an index in memory at once, so that copies with other settings see the same documents."""
         super().model_post_init(context)
         self._encoder = wrap(self.embeddings)
+        if self.late:
+            index_late(self._encoder, {}, late=True)  # refuses at once what could never be late
         if self.directory is None:
             self._opened = IndexDirectory.open(None)
             self.__dict__["directory"] = self._opened  # frozen for everybody else
@@ -295,7 +302,10 @@ class SentenceParentIndex(DocumentIndex):
                 splitter = core_splitter(self.splitter)
             else:
                 splitter = index_splitter(self._encoder, handle.settings)
-            self._pipeline = Pipeline(self._encoder, splitter)
+            late = index_late(self._encoder, handle.settings, late=self.late)
+            if late is not None and isinstance(self.embeddings, LateChunkingEmbeddings):
+                late = self.embeddings.late_pass
+            self._pipeline = Pipeline(self._encoder, splitter, late)
         return Indexer(handle, self._pipeline)
 
     def _handle(self, *, create: bool) -> IndexDirectory:

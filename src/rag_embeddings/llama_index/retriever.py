@@ -12,6 +12,7 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 from rag_embeddings.encode.base import Role
 from rag_embeddings.encode.wrap import wrap
 from rag_embeddings.index.indexer import Indexer
+from rag_embeddings.index.late import index_late
 from rag_embeddings.index.pipeline import Pipeline
 from rag_embeddings.index.splitter import index_splitter
 from rag_embeddings.llama_index.convert import from_core, from_match, to_core
@@ -60,6 +61,8 @@ class SentenceParentRetriever(BaseRetriever):
             ``"cl100k_base"`` if it has none.
         similarity_top_k: Number of passages to return.
         score: What ranks a passage: its ``"best"`` sentence, or the ``"mean"`` of that and the passage itself.
+        late: Whether vectors of sentences and passages know their whole document (late chunking). None: as the
+            directory was last written; for a new one they do not.
         callback_manager: As in every LlamaIndex retriever.
         object_map: As in every LlamaIndex retriever.
         objects: As in every LlamaIndex retriever.
@@ -87,6 +90,7 @@ class SentenceParentRetriever(BaseRetriever):
         node_parser: NodeParser | Splitter | None = None,
         similarity_top_k: int = 4,
         score: Literal["best", "mean"] = "best",
+        late: bool | None = None,
         callback_manager: CallbackManager | None = None,
         object_map: dict[str, Any] | None = None,
         objects: list[IndexNode] | None = None,
@@ -99,6 +103,7 @@ class SentenceParentRetriever(BaseRetriever):
         self._encoder = wrap(embed_model)
         self._splitter = None if node_parser is None else core_splitter(node_parser)
         self._search = SentenceParentSearch(directory, self._encoder, score=score)
+        self._late = index_late(self._encoder, directory.settings, late=late)
         self.similarity_top_k = similarity_top_k
 
     @classmethod
@@ -270,4 +275,4 @@ class SentenceParentRetriever(BaseRetriever):
     def _indexer(self) -> Indexer:
         if self._splitter is None:
             self._splitter = index_splitter(self._encoder, self._directory.settings)
-        return Indexer(self._directory, Pipeline(self._encoder, self._splitter))
+        return Indexer(self._directory, Pipeline(self._encoder, self._splitter, self._late))
