@@ -149,6 +149,7 @@ def test_every_setting_reaches_the_encoder():
         dimensions=7,
         too_long="error",
         batch_tokens=11,
+        precision="auto",
         show_progress=True,
         trust_remote_code=True,
     )
@@ -162,6 +163,7 @@ def test_every_setting_reaches_the_encoder():
         "dimensions": 7,
         "too_long": "error",
         "batch_tokens": 11,
+        "precision": "auto",
         "progress": True,
         "trust_remote_code": True,
     }
@@ -172,7 +174,10 @@ def test_both_names_of_the_model_are_understood():
     assert InstructionEmbeddings(model="a/b") == InstructionEmbeddings(model_name="a/b")
 
 
-@pytest.mark.parametrize("wrong", [{"query_promt": "x"}, {"dimensions": 0}, {"too_long": "cut"}, {"batch_tokens": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"query_promt": "x"}, {"dimensions": 0}, {"too_long": "cut"}, {"batch_tokens": 0}, {"precision": "fp16"}],
+)
 def test_mistakes_are_refused(wrong):
     with pytest.raises(ValidationError):
         InstructionEmbeddings(**wrong)

@@ -112,6 +112,7 @@ def test_settings_are_kept_in_json():
         dimensions=3,
         too_long="error",
         batch_tokens=5,
+        precision="bf16",
         trust_remote_code=True,
         embed_batch_size=7,
         num_workers=2,
@@ -131,6 +132,7 @@ def test_settings_are_kept_in_json():
         "dimensions": 3,
         "too_long": "error",
         "batch_tokens": 5,
+        "precision": "bf16",
         "trust_remote_code": True,
         "progress": False,
     }
@@ -145,13 +147,21 @@ def test_the_pipelines_cache_key_tells_settings_apart():
     nodes = [TextNode(text=TEXT)]
     options = [{}, {"query_prompt": ""}, {"query_prompt": "a"}, {"document_prompt": ""}, {"dimensions": 8}]
     options += [{"normalize": True}, {"revision": "a"}, {"too_long": "error"}, {"model_name": "b"}]
+    options += [{"precision": "bf16"}, {"precision": "auto"}]
     keys = {get_transformation_hash(nodes, InstructionEmbedding(**option)) for option in options}
     assert len(keys) == len(options)
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"dimensions": 0}, {"batch_tokens": 0}, {"too_long": "cut"}, {"embed_batch_size": 0}, {"query_instruction": "x"}],
+    [
+        {"dimensions": 0},
+        {"batch_tokens": 0},
+        {"too_long": "cut"},
+        {"precision": "fp16"},
+        {"embed_batch_size": 0},
+        {"query_instruction": "x"},
+    ],
 )
 def test_nonsense_is_refused(options):
     with pytest.raises(ValidationError, match=next(iter(options))):

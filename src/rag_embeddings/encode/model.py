@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rag_embeddings.encode.base import Role
-from rag_embeddings.encode.tokens import TextInput, why_not_offsets
+from rag_embeddings.encode.layers import keep_layers
+from rag_embeddings.encode.precision import Threads, may_share, prepare
+from rag_embeddings.encode.tokens import Route, TextInput, why_not_offsets
 from rag_embeddings.errors import UnsupportedModelError, require
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ torch = require("torch", "local")
 sentence_transformers = require("sentence_transformers", "local")
 modules = require("sentence_transformers.sentence_transformer.modules", "local")
 
+MEAN_WITHOUT_FIRST = "mean_without_first"
+
 _LOADING = threading.Lock()
 
 
@@ -36,11 +40,19 @@ class LocalModel:
         source: Where its files are.
         device: Where to run; None for sentence-transformers' own choice.
         trust_remote_code: Whether Python files of the model may run.
-        prompts: Prompt per role; None stands for the model's own.
         normalize: None as the model does it; False leaves out its closing `Normalize`.
+        pooling: Another pooling than its own: a mode of sentence-transformers' `Pooling`, or ``"mean_without_first"``.
+        pool_prompt: Whether pooling counts the tokens of the prompt; None as the model does it.
+        layers: Run only so many of the transformer's layers, from the lowest; None for all.
+        precision: ``"auto"``, ``"fp32"`` or ``"bf16"``; see `rag_embeddings.encode.precision.prepare`.
 
     Attributes:
-        inputs: One `TextInput` per role.
+        precision: The one it runs in, ``"fp32"`` or ``"bf16"``.
+        lanes: How many batches may run at once.
+        inputs: One `TextInput` per role, as yet without a prompt.
+        prompts: The model's own prompts, by name.
+        adapts: Whether the model takes the name of a task and runs an adapter for it.
+        layers: Layers that run where they are not all, else None.
         normalizes: Whether the model itself gives vectors of length 1.
         width: Dimensions of what its modules give.
         own_dimensions: How many of them its configuration keeps; None for all.
@@ -54,11 +66,28 @@ class LocalModel:
         *,
         device: str | None,
         trust_remote_code: bool,
-        prompts: dict[Role, str | None],
         normalize: bool | None,
+        pooling: str | None = None,
+        pool_prompt: bool | None = None,
+        layers: int | None = None,
+        precision: str = "fp32",
     ) -> None:
-        self._lock = threading.Lock()
-        self._model = model = _load(source, device=device, trust_remote_code=trust_remote_code)
+        self.layers: int | None = None
+
+        def load() -> Any:
+            model = _load(source, device=device, trust_remote_code=trust_remote_code)
+            if layers is not None:
+                self.layers = _keep_layers(model, layers)
+            _set_pooling(model, pooling, pool_prompt)
+            return model
+
+        model, self.precision = prepare(load, precision)
+        self._model = model
+        self.prompts: dict[str, str | None] = dict(model.prompts)
+        self.adapts = any("task" in names for names in (model.module_kwargs or {}).values())
+        self._threads = Threads(model.device.type, shared=not trust_remote_code and may_share(model))
+        self.lanes = self._threads.lanes
+        self._gate = threading.BoundedSemaphore(self.lanes)
         if normalize is False and isinstance(model[-1], modules.Normalize):
             del model[len(model) - 1]
         # Some configurations ask for truncation; the modules themselves give all dimensions.
@@ -67,14 +96,10 @@ class LocalModel:
         self.width: int = model.get_embedding_dimension()
         self.similarity: str = model.similarity_fn_name
         self.normalizes = all(isinstance(self.chain(role)[-1], modules.Normalize) for role in Role)
-        self.pooling = _pooling(self.chain(Role.DOCUMENT))
+        self.pooling = pooling if pooling == MEAN_WITHOUT_FIRST else _pooling(self.chain(Role.DOCUMENT))
         self._refusals: dict[tuple[Role, bool], str] = {}
-        self.inputs: dict[Role, TextInput] = {}
-        for role in Role:
-            prompt = prompts[role]
-            self.inputs[role] = _text_input(
-                self.chain(role)[0], own_prompt(model.prompts, role) if prompt is None else prompt
-            )
+        skip_first = pooling == MEAN_WITHOUT_FIRST
+        self.inputs = {role: _text_input(self.chain(role), role, skip_first=skip_first) for role in Role}
 
     @property
     def tokenizer(self) -> Any:
@@ -91,19 +116,20 @@ class LocalModel:
                 found.append(module)
         return found
 
-    def vectors(self, batch: Sequence[Tokens], role: Role) -> Vectors:
+    def vectors(self, batch: Sequence[Tokens], route: Route, alone: bool = True) -> Vectors:  # noqa: FBT001, FBT002
         """Run the whole model over one batch.
 
         Args:
             batch: Token ids of each text, as `TextInput.tokens` gives them.
-            role: Whose prompt and route.
+            route: What the model is told of them.
+            alone: Whether it may take all threads rather than the share of a lane.
 
         Returns:
             float32 of shape (len(batch), width).
         """
-        with self._lock, torch.inference_mode():
-            features = self._features(batch, role)
-            return _numpy(self._model(features, task=role.value)["sentence_embedding"])
+        with self._running(batch, alone=alone):
+            features = self._features(batch, route)
+            return _numpy(self._model(features, task=route.adapter or route.role.value)["sentence_embedding"])
 
     def states(self, batch: Sequence[Tokens], role: Role) -> Vectors:
         """Run only the transformer.
@@ -115,9 +141,10 @@ class LocalModel:
         Returns:
             float32 of shape (len(batch), tokens, width of a state).
         """
-        with self._lock, torch.inference_mode():
-            features = self._features(batch, role)
-            return _numpy(self.chain(role)[0](features)["token_embeddings"])
+        with self._running(batch, alone=True):
+            route = self.inputs[role].route
+            told = {"task": route.adapter} if self.adapts and route.adapter else {}
+            return _numpy(self.chain(role)[0](self._features(batch, route), **told)["token_embeddings"])
 
     def after_pooling(self, pooled: Vectors, role: Role) -> Vectors:
         """Run every module behind `Pooling`: they are part of the vector.
@@ -129,11 +156,17 @@ class LocalModel:
         Returns:
             float32 of shape (n, width).
         """
-        with self._lock, torch.inference_mode():
-            features = {"sentence_embedding": torch.from_numpy(pooled).to(self._model.device, self._model.dtype)}
+        with self._gate, torch.inference_mode():
+            features = {"sentence_embedding": torch.from_numpy(pooled).to(self._model.device)}
             for module in self.chain(role)[2:]:
                 features = module(features)
             return _numpy(features["sentence_embedding"])
+
+    @contextmanager
+    def _running(self, batch: Sequence[Tokens], *, alone: bool) -> Iterator[None]:
+        lane = self._threads.lane(sum(len(ids) for ids in batch), alone=alone)
+        with self._gate, lane, torch.inference_mode():
+            yield
 
     def pools_prompt(self, role: Role) -> bool:
         """Return whether the model's pooling counts the tokens of the prompt."""
@@ -176,12 +209,13 @@ class LocalModel:
         before, after = self.states([ids, other], role)[:, :-1]
         return bool(np.abs(before - after).max(initial=0.0) <= 1e-6 * np.abs(before).max(initial=0.0))
 
-    def _features(self, batch: Sequence[Tokens], role: Role) -> dict[str, Any]:
+    def _features(self, batch: Sequence[Tokens], route: Route) -> dict[str, Any]:
         """Turn token ids into what the model's first module reads."""
-        entry = self.inputs[role]
+        entry = self.inputs[route.role]
+        first = self.chain(route.role)[0]
         device = self._model.device
         lengths = np.array([len(ids) for ids in batch])
-        if isinstance(self.chain(role)[0], modules.StaticEmbedding):
+        if isinstance(first, modules.StaticEmbedding):
             starts = np.cumsum(lengths) - lengths
             flat = torch.from_numpy(np.concatenate(batch))
             return {"input_ids": flat.to(device), "offsets": torch.from_numpy(starts).to(device)}
@@ -192,28 +226,50 @@ class LocalModel:
         features = {
             "input_ids": torch.from_numpy(ids).to(device),
             "attention_mask": torch.from_numpy(mask.astype(np.int64)).to(device),
-            "modality": "text",
         }
+        if isinstance(first, modules.Transformer):  # a module that comes with the model may not know the word
+            features["modality"] = "text"
         if entry.typed:
             features["token_type_ids"] = torch.zeros_like(features["input_ids"])
-        if entry.prompt_length:
-            features["prompt_length"] = entry.prompt_length
+        if route.skipped:
+            features["prompt_length"] = route.skipped
         return features
 
 
-def own_prompt(prompts: dict[str, str | None], role: Role) -> str:
-    """Return a model's own prompt for a role: the first that is not empty, as sentence-transformers looks for it."""
-    names = ("query",) if role is Role.QUERY else ("document", "passage", "corpus")
-    return next((prompt for name in names if (prompt := prompts.get(name))), "")
+def _keep_layers(model: Any, count: int) -> int | None:
+    """Cut every transformer of a model down to its lowest layers; return None where those were all."""
+    transformers = [inner for module in model.modules() if (inner := getattr(module, "auto_model", None)) is not None]
+    if not transformers:
+        raise UnsupportedModelError(f"layers={count} was asked for, and the model has no transformer")
+    totals = {keep_layers(transformer, count) for transformer in transformers}
+    return None if totals == {count} else count
 
 
-def _text_input(module: Any, prompt: str) -> TextInput:
+def _set_pooling(model: Any, pooling: str | None, pool_prompt: bool | None) -> None:
+    """Make a model pool as asked for; what follows pooling stays."""
+    found = [module for module in model.modules() if isinstance(module, modules.Pooling)]
+    if pooling is not None and not found:
+        raise UnsupportedModelError(f"pooling={pooling!r} was asked for, and the model has no pooling to change")
+    for module in found:
+        if pooling is not None:
+            if not isinstance(module.pooling_mode, str):
+                joined = "+".join(module.pooling_mode)
+                raise UnsupportedModelError(f"the model joins several poolings, {joined}, which cannot be changed")
+            module.pooling_mode = "mean" if pooling == MEAN_WITHOUT_FIRST else pooling
+        if pool_prompt is not None:
+            module.include_prompt = pool_prompt
+        if pooling == MEAN_WITHOUT_FIRST:
+            module.include_prompt = False  # what it leaves out is then the first token: `TextInput.skip_first`
+
+
+def _text_input(chain: list[Any], role: Role, *, skip_first: bool) -> TextInput:
+    module = chain[0]
     tokenizer = getattr(module, "tokenizer", None)
     static = isinstance(module, modules.StaticEmbedding)
     backend = None
     if static:
         backend = tokenizer
-    elif isinstance(module, modules.Transformer) and "message" not in module.modality_config:
+    elif _reads_text(module):
         backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise UnsupportedModelError(
@@ -223,7 +279,24 @@ def _text_input(module: Any, prompt: str) -> TextInput:
     # Files of tokenizers carry a truncation of their own; nobody who counts with this one wants it.
     backend.no_truncation()
     backend.no_padding()
-    return TextInput(tokenizer, backend, prompt, getattr(module, "max_seq_length", None), special_tokens=not static)
+    skip_prompt = any(isinstance(part, modules.Pooling) and not part.include_prompt for part in chain)
+    return TextInput(
+        tokenizer,
+        backend,
+        "",
+        getattr(module, "max_seq_length", None),
+        special_tokens=not static,
+        role=role,
+        skip_prompt=skip_prompt,
+        skip_first=skip_first,
+    )
+
+
+def _reads_text(module: Any) -> bool:
+    """Whether the first module of a model reads plain text: a Transformer, or one of the model's own in its place."""
+    if isinstance(module, modules.Transformer):
+        return "message" not in module.modality_config
+    return not type(module).__module__.startswith("sentence_transformers.")
 
 
 def _pooling(chain: list[Any]) -> str:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from rag_embeddings.encode.base import Role, validated
-from rag_embeddings.encode.fitting import batches, parts
+from rag_embeddings.encode.batch_queue import BatchQueue
+from rag_embeddings.encode.fitting import parts
 from rag_embeddings.encode.profile import Profile
 from rag_embeddings.encode.resolve import resolve, weights_digest
 from rag_embeddings.encode.token_pass import TokenModel, TokenText, token_vectors
@@ -20,7 +21,7 @@ from rag_embeddings.errors import BudgetError, TextTooLongError, UnsupportedMode
 from rag_embeddings.text import without_surrogates
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from os import PathLike
 
     from numpy.typing import NDArray
@@ -40,7 +41,8 @@ class TransformerEncoder:
     """Encode with a sentence-transformers model, transformer or static, on this machine.
 
     Text reaches the tokenizer as it is, behind its prompt. Nothing is ever truncated in silence. The constructor is
-    cheap: the model is found and loaded at first use, once, whatever the number of threads. It runs in float32.
+    cheap: the model is found and loaded at first use, once, whatever the number of threads. It runs in float32
+    unless ``precision`` says otherwise.
 
     Pickling and copying take the settings along, not the weights.
 
@@ -60,10 +62,14 @@ class TransformerEncoder:
         batch_tokens: Most tokens in a batch, padding included. The default suits a CPU; a GPU wants 16,384 and more.
         trust_remote_code: Whether Python code that comes with the model may run. Only for models you trust.
         progress: Whether a progress bar is shown.
+        precision: ``"fp32"``; ``"bf16"``, about twice as fast where the processor calculates in it, with vectors at a
+            cosine of 0.9999 to those of fp32; or ``"auto"``: bf16 on processors with AMX or AVX512-BF16 and on GPUs
+            that have it, else fp32. A cosine below 0.999, measured at load, makes ``"auto"`` warn and take fp32, and
+            ``"bf16"`` fail.
 
     Raises:
         BudgetError: If ``dimensions`` or ``batch_tokens`` is less than 1.
-        ValueError: If ``too_long`` is neither of the two.
+        ValueError: If ``too_long`` or ``precision`` is none of the known words.
     """
 
     def __init__(
@@ -80,9 +86,12 @@ class TransformerEncoder:
         batch_tokens: int = 2048,
         trust_remote_code: bool = False,
         progress: bool = False,
+        precision: Literal["auto", "fp32", "bf16"] = "fp32",
     ) -> None:
         if too_long not in ("split", "error"):
             raise ValueError(f"too_long is 'split' or 'error', got {too_long!r}")
+        if precision not in ("auto", "fp32", "bf16"):
+            raise ValueError(f"precision is 'auto', 'fp32' or 'bf16', got {precision!r}")
         if batch_tokens < 1:
             raise BudgetError(f"batch_tokens must be at least 1, got {batch_tokens}")
         if dimensions is not None and dimensions < 1:
@@ -99,6 +108,7 @@ class TransformerEncoder:
             "batch_tokens": batch_tokens,
             "trust_remote_code": trust_remote_code,
             "progress": progress,
+            "precision": precision,
         }
         self._loading = threading.Lock()
         self._loaded: tuple[LocalModel, Profile] | None = None
@@ -121,6 +131,11 @@ class TransformerEncoder:
     def profile(self) -> Profile:
         """Everything that changes a vector. Loads the model."""
         return self._load()[1]
+
+    @property
+    def precision(self) -> str:
+        """What the model runs in, ``"fp32"`` or ``"bf16"``; part of every cache key. Loads the model."""
+        return self._load()[0].precision
 
     @property
     def tokenizer(self) -> Any:
@@ -237,6 +252,7 @@ class TransformerEncoder:
             trust_remote_code=trusted,
             prompts={Role.QUERY: settings["query_prompt"], Role.DOCUMENT: settings["document_prompt"]},
             normalize=settings["normalize"],
+            precision=settings["precision"],
         )
         dimensions = settings["dimensions"] or model.own_dimensions or model.width
         if dimensions > model.width:
@@ -258,6 +274,7 @@ class TransformerEncoder:
             max_tokens=min(limits, default=None),
             document_tokens=None if document.limit is None else document.limit - document.overhead,
         )
+        self._queue = BatchQueue(model.vectors, width=model.width, lanes=model.lanes, budget=settings["batch_tokens"])
         return model, profile
 
     def _encode_distinct(
@@ -265,22 +282,33 @@ class TransformerEncoder:
     ) -> Vectors:
         """Encode texts, each in as many pieces as it takes; ``names`` are the indices that the caller knows."""
         entry = model.inputs[role]
-        pieces: list[Tokens] = []
         owners: list[int] = []
-        for start in range(0, len(texts), _SLICE):
-            for index, tokens in enumerate(entry.tokens(texts[start : start + _SLICE]), start):
-                if len(tokens) == 0:
-                    raise VectorError(f"text {names[index]} has no tokens for this model: {texts[index][:60]!r}")
-                fits = entry.limit is None or len(tokens) <= entry.limit
-                found = [tokens] if fits else self._pieces(entry, texts[index], names[index], len(tokens))
-                pieces.extend(found)
-                owners.extend([index] * len(found))
-        vectors = self._run(model, pieces, role)
-        if len(pieces) == len(texts):
+        lengths: list[int] = []
+
+        def slices() -> Iterator[list[Tokens]]:
+            for start in range(0, len(texts), _SLICE):
+                pieces: list[Tokens] = []
+                for index, tokens in enumerate(entry.tokens(texts[start : start + _SLICE]), start):
+                    if len(tokens) == 0:
+                        raise VectorError(f"text {names[index]} has no tokens for this model: {texts[index][:60]!r}")
+                    fits = entry.limit is None or len(tokens) <= entry.limit
+                    found = [tokens] if fits else self._pieces(entry, texts[index], names[index], len(tokens))
+                    pieces.extend(found)
+                    owners.extend([index] * len(found))
+                lengths.extend(len(piece) for piece in pieces)
+                yield pieces
+
+        def done(pieces: list[int]) -> None:
+            bar.update(sum(piece == 0 or owners[piece] != owners[piece - 1] for piece in pieces))
+
+        tqdm = require("tqdm", "local").tqdm
+        with tqdm(total=len(texts), desc="encode", unit="text", disable=not self._settings["progress"]) as bar:
+            vectors = self._queue.run(slices(), role, done)
+        if len(owners) == len(texts):
             return vectors
         # The share of a piece is its tokens without prompt and special tokens, which stand in every piece. A token of
         # the text may have merged with one of the prompt, hence at least one.
-        weights = np.array([max(len(piece) - entry.overhead, 1) for piece in pieces], dtype=np.float64)
+        weights = np.array([max(length - entry.overhead, 1) for length in lengths], dtype=np.float64)
         vectors = finish(vectors, model.width, normalize=normalize)
         return _weighted_means(vectors, np.array(owners), weights, len(texts))
 
@@ -312,22 +340,6 @@ class TransformerEncoder:
                 raise TextTooLongError(f"{message}, and {part[:20]!r} in it cannot be cut")
             todo.extend(part[start:end] for start, end in reversed(ranges))
         return done
-
-    def _run(self, model: LocalModel, pieces: list[Tokens], role: Role) -> Vectors:
-        """Run the model over pieces in batches of similar length."""
-        bar = None
-        if self._settings["progress"]:
-            bar = require("tqdm", "local").tqdm(total=len(pieces), desc="encode", unit="text")
-        vectors = np.empty((len(pieces), model.width), dtype=np.float32)
-        try:
-            for batch in batches([len(piece) for piece in pieces], self._settings["batch_tokens"]):
-                vectors[batch] = model.vectors([pieces[index] for index in batch], role)
-                if bar is not None:
-                    bar.update(len(batch))
-        finally:
-            if bar is not None:
-                bar.close()
-        return vectors
 
 
 def finish(vectors: Vectors, dimensions: int, *, normalize: bool) -> Vectors:
