@@ -34,15 +34,17 @@ def from_core(document: Document) -> LangChainDocument:
     return LangChainDocument(page_content=document.text, id=document.id, metadata=deepcopy(dict(document.metadata)))
 
 
-def from_chunk(chunk: Chunk) -> LangChainDocument:
+def from_chunk(chunk: Chunk, *, context_in_content: bool = False) -> LangChainDocument:
     """Turn a chunk into a LangChain document.
 
     Args:
         chunk: What a splitter returned.
+        context_in_content: Put the context in front of the text in ``page_content``, which then ends with the slice.
 
     Returns:
         ``page_content`` is the slice and ``id`` the chunk's. Metadata: the document's, the chunk's, ``start_index``,
-        ``end_index`` and ``source_id``, and ``context`` where the chunk has one.
+        ``end_index`` and ``source_id``, and ``context`` where the chunk has one. A chunk of several spans has
+        ``spans``, such as ``"0-57,120-188"``, which every store can hold; the two indices enclose them all.
 
     A document that is itself a slice with a known place (its metadata has ``source_id``, ``start_index`` and
     ``end_index``, and the two are as far apart as its text is long) hands on that ``source_id``, and the offsets count
@@ -56,14 +58,21 @@ def from_chunk(chunk: Chunk) -> LangChainDocument:
         "end_index": shift + chunk.end,
         "source_id": source_id,
     }
+    if len(chunk.spans) > 1:
+        metadata["spans"] = ",".join(f"{shift + span.start}-{shift + span.end}" for span in chunk.spans)
     if chunk.context:
         metadata["context"] = chunk.context
-    return LangChainDocument(page_content=chunk.text, id=chunk.id, metadata=metadata)
+    return LangChainDocument(page_content=_content(chunk, context_in_content), id=chunk.id, metadata=metadata)
 
 
-def from_match(match: Match) -> LangChainDocument:
+def from_match(match: Match, *, context_in_content: bool = False) -> LangChainDocument:
     """Turn a search result into a LangChain document: the passage, its chunk id and `Match.metadata`."""
-    return LangChainDocument(page_content=match.chunk.text, id=match.chunk.id, metadata=match.metadata())
+    content = _content(match.chunk, context_in_content)
+    return LangChainDocument(page_content=content, id=match.chunk.id, metadata=match.metadata())
+
+
+def _content(chunk: Chunk, context_in_content: bool) -> str:  # noqa: FBT001
+    return chunk.embedding_text if context_in_content else chunk.text
 
 
 def _origin(document: Document) -> tuple[str, int]:

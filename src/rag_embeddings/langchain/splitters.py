@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from rag_embeddings.split.tokens import TokenCounter
 
 
-class _SpanTextSplitter(TextSplitter):
+class SpanTextSplitter(TextSplitter):
     """What our text splitters share: chunks are slices, and carry their place and their source."""
+
+    _context_in_content = False
 
     def __init__(
         self,
@@ -60,7 +62,7 @@ class _SpanTextSplitter(TextSplitter):
         Returns:
             The chunks, each a slice of ``text``. Where they stand is in what `create_documents` returns.
         """
-        return [chunk.text for chunk in self.core.split(Document(text))]
+        return [made.page_content for made in self._made(Document(text))]
 
     def create_documents(
         self, texts: list[str], metadatas: list[dict[Any, Any]] | None = None
@@ -80,9 +82,9 @@ class _SpanTextSplitter(TextSplitter):
         if metadatas is not None and len(metadatas) != len(texts):
             raise ValueError(f"{len(texts)} texts need as many metadatas, got {len(metadatas)}")
         return [
-            from_chunk(chunk)
+            made
             for text, metadata in zip(texts, metadatas or [{}] * len(texts), strict=True)
-            for chunk in self.core.split(Document(text, metadata=metadata))
+            for made in self._made(Document(text, metadata=metadata))
         ]
 
     def split_documents(self, documents: Iterable[LangChainDocument]) -> list[LangChainDocument]:
@@ -104,7 +106,11 @@ class _SpanTextSplitter(TextSplitter):
         Raises:
             DocumentError: If a document without an id has metadata that is not JSON.
         """
-        return [from_chunk(chunk) for document in documents for chunk in self.core.split(to_core(document))]
+        return [made for document in documents for made in self._made(to_core(document))]
+
+    def _made(self, document: Document) -> list[LangChainDocument]:
+        chunks = self.core.split(document)
+        return [from_chunk(chunk, context_in_content=self._context_in_content) for chunk in chunks]
 
     async def atransform_documents(
         self,
@@ -161,7 +167,7 @@ class _SpanTextSplitter(TextSplitter):
         return cls(tokenizer=encoding_name, **kwargs)
 
 
-class RecursiveTextSplitter(_SpanTextSplitter):
+class RecursiveTextSplitter(SpanTextSplitter):
     """Splits at the strongest boundaries that fit: paragraphs, then lines, sentences, clauses, words.
 
     Args:
@@ -198,7 +204,7 @@ class RecursiveTextSplitter(_SpanTextSplitter):
         return RecursiveSplitter(self._chunk_size, self._chunk_overlap, tokenizer=self._counter, language=language)
 
 
-class SlidingWindowTextSplitter(_SpanTextSplitter):
+class SlidingWindowTextSplitter(SpanTextSplitter):
     """Windows of whole sentences that overlap, so that text near a boundary stands in two chunks.
 
     Args:
@@ -244,7 +250,7 @@ def core_splitter(splitter: TextSplitter | Splitter) -> Splitter:
     Raises:
         ValueError: For a LangChain splitter that is not ours: most cannot say where their chunks stand.
     """
-    if isinstance(splitter, _SpanTextSplitter):
+    if isinstance(splitter, SpanTextSplitter):
         return splitter.core
     if isinstance(splitter, Splitter):
         return splitter

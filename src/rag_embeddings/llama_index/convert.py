@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from rag_embeddings.retrieve.base import Match
     from rag_embeddings.text import Chunk
 
-BOOKKEEPING = ("start_index", "end_index", "source_id", "chunk_id", "score", "matches")
+BOOKKEEPING = ("start_index", "end_index", "spans", "boundaries", "source_id", "chunk_id", "score", "matches")
 """Metadata keys for programs. They are kept out of what an embedding or language model sees."""
+
+LAYOUT = ("headings", "kinds", "last_page", "context_left_out")
+"""Metadata keys of a chunk for programs: what models should see of them stands in its ``context``."""
 
 PRESENTATION = "_llama_index"
 """Metadata key of the core document under which a node's own excluded keys and templates travel, where it has any."""
@@ -81,11 +84,12 @@ def from_chunks(
 
     Returns:
         Nodes whose text is the slice. Their SOURCE is the root document, and their offsets count characters there.
+        A chunk of several spans has them in ``spans``, such as ``"0-57,120-188"``; its offsets enclose them all.
         Where a parent that is itself a node does not say where it stands in the root, the offsets are None.
     """
     source = parent.source_node or _reference(parent)
     shift = _place(parent)
-    presentation = _hiding_bookkeeping(_presentation(parent))
+    presentation = _presentation(parent)
     nodes = []
     for chunk, node_id in zip(chunks, node_ids, strict=True):
         start, end = (None, None) if shift is None else (shift + chunk.start, shift + chunk.end)
@@ -96,7 +100,7 @@ def from_chunks(
             start_char_idx=start,
             end_char_idx=end,
             relationships={NodeRelationship.SOURCE: source},
-            **presentation,
+            **_hiding_bookkeeping(presentation, chunk),
         )
         nodes.append(node)
     return nodes
@@ -115,7 +119,7 @@ def from_match(match: Match) -> NodeWithScore:
         start_char_idx=match.chunk.start,
         end_char_idx=match.chunk.end,
         relationships={NodeRelationship.SOURCE: source},
-        **_hiding_bookkeeping(presentation),
+        **_hiding_bookkeeping(presentation, match.chunk),
     )
     return NodeWithScore(node=node, score=match.score)
 
@@ -126,6 +130,9 @@ def _metadata(chunk: Chunk, parent: BaseNode, start: int | None, end: int | None
     metadata = {**deepcopy(parent.metadata), **deepcopy(dict(chunk.metadata))}
     metadata = {key: value for key, value in metadata.items() if key not in place}
     metadata.update({key: value for key, value in place.items() if value is not None})
+    if len(chunk.spans) > 1 and start is not None:
+        shift = start - chunk.start
+        metadata["spans"] = ",".join(f"{shift + span.start}-{shift + span.end}" for span in chunk.spans)
     if chunk.context:
         metadata["context"] = chunk.context
     return metadata
@@ -157,9 +164,11 @@ def _presentation(node: BaseNode) -> dict[str, Any]:
     return {name: deepcopy(getattr(node, name)) for name in _PRESENTED if hasattr(node, name)}
 
 
-def _hiding_bookkeeping(presentation: Mapping[str, Any]) -> dict[str, Any]:
-    """Add the bookkeeping keys to those that models do not see."""
+def _hiding_bookkeeping(presentation: Mapping[str, Any], chunk: Chunk) -> dict[str, Any]:
+    """Add the bookkeeping keys to those that models do not see. A page number is for language models only."""
     result = dict(presentation)
-    for name in ("excluded_embed_metadata_keys", "excluded_llm_metadata_keys"):
-        result[name] = list(dict.fromkeys([*result.get(name, ()), *BOOKKEEPING]))
+    layout = [key for key in LAYOUT if key in chunk.metadata]
+    page = ["page"] if "page" in chunk.metadata else []
+    for name, more in (("excluded_embed_metadata_keys", page), ("excluded_llm_metadata_keys", [])):
+        result[name] = list(dict.fromkeys([*result.get(name, ()), *BOOKKEEPING, *layout, *more]))
     return result

@@ -33,7 +33,8 @@ class SpanNodeParser(PortableComponent, NodeParser):
     - Node ids are derived from the input's id, its text and the place, the same on every run and in every process; an
       ``id_func`` of yours is called as ``id_func(i, input)`` instead.
     - PREVIOUS and NEXT join neighbours of one root document, with the neighbour's hash and without its metadata.
-    - ``chunk_size`` limits the text. Metadata that LlamaIndex puts in front when it embeds or prompts comes on top.
+    - ``chunk_size`` limits the text, and its context where it has one. Metadata that LlamaIndex puts in front when it
+      embeds or prompts comes on top.
     - An input's own embedding is not handed to its nodes. Empty text gives no node.
     """
 
@@ -55,7 +56,9 @@ class SpanNodeParser(PortableComponent, NodeParser):
     def splitter(self) -> Splitter:
         """The core splitter behind this parser; made at the first use, and again after a setting was assigned."""
         source = self._token_source()
-        key = (source, self.chunk_size, self.chunk_overlap, self.language)
+        own = type(self).model_fields.keys() - NodeParser.model_fields.keys() - {"embed_model", "tokenizer"}
+        values = {name: getattr(self, name) for name in own}
+        key = (source, {name: value[:] if isinstance(value, list) else value for name, value in values.items()})
         if self._made is None or self._made[0] != key:
             self._made = (key, self._make(source))
         return self._made[1]

@@ -59,6 +59,8 @@ class LayoutSplitter(SentencePacker):
         notes: Finds declarations that govern more text than their own, which then stand in the context of every chunk
             in their scope; see `rag_embeddings.read.scope.ScopeNotes`. None: there are no such notes.
         context_tokens: Most tokens of a context; half of ``max_tokens`` by default, 0 for chunks without context.
+        reader: Finds the layout of documents that have no blocks; see `rag_embeddings.read.layout.LayoutReader`. The
+            chunks' document is then the one that it returns. None: documents are split as they are.
 
     Raises:
         BudgetError: If max_tokens < 1, overlap < 0, overlap >= max_tokens, or target or context_tokens do not go
@@ -79,6 +81,7 @@ class LayoutSplitter(SentencePacker):
         boundaries: Iterable[Boundary | str] = (),
         notes: Callable[[Document], Sequence[Note]] | None = None,
         context_tokens: int | None = None,
+        reader: Callable[[Document], Document] | None = None,
     ) -> None:
         super().__init__(max_tokens, overlap, tokenizer, language, target)
         self.context_tokens = max_tokens // 2 if context_tokens is None else context_tokens
@@ -86,6 +89,7 @@ class LayoutSplitter(SentencePacker):
             raise BudgetError(f"context_tokens must be between 0 and max_tokens ({max_tokens}), got {context_tokens}")
         self.boundaries = tuple(Boundary(item) if isinstance(item, str) else item for item in boundaries)
         self.notes = notes
+        self.reader = reader
 
     def split(self, document: Document) -> list[Chunk]:
         """Split a document; see `rag_embeddings.split.base.Splitter`. Takes linear time.
@@ -93,6 +97,8 @@ class LayoutSplitter(SentencePacker):
         Raises:
             DocumentError: If a block or a note ends behind the text, or a boundary's metadata is not a list of places.
         """
+        if self.reader is not None and not document.blocks:
+            document = self.reader(document)
         graphemes = grapheme_boundaries(document.text)
         plan = outline(document, graphemes)
         if not plan.segments:
@@ -125,6 +131,8 @@ class LayoutSplitter(SentencePacker):
             settings["boundaries"] = [[item.by, item.forced, item.cost, item.level] for item in self.boundaries]
         if self.notes is not None:
             settings["notes"] = _name(self.notes)
+        if self.reader is not None:
+            settings["reader"] = _name(self.reader)
         return settings
 
     def _cuts(self, places: Sequence[Sequence[tuple[int, Any]]], graphemes: NDArray[np.bool_]) -> list[Cut]:
@@ -190,6 +198,6 @@ class _Maker:
 
 
 def _name(function: Callable[..., Any]) -> str:
-    """Spell what finds the notes: by its own name if it has one, as `ScopeNotes` has, else by where it is defined."""
+    """Spell a function: by its own name if it has one, as `ScopeNotes` has, else by where it is defined."""
     named = function if hasattr(function, "__qualname__") else type(function)
     return str(getattr(function, "name", f"{named.__module__}.{named.__qualname__}"))
