@@ -16,12 +16,14 @@ require("langchain_text_splitters", "langchain")
 if TYPE_CHECKING:
     from rag_embeddings.langchain.embeddings import InstructionEmbeddings
     from rag_embeddings.langchain.late import LateChunkingEmbeddings
+    from rag_embeddings.langchain.layout import LayoutTextSplitter
     from rag_embeddings.langchain.sentence_parent import SentenceParentIndex
     from rag_embeddings.langchain.splitters import RecursiveTextSplitter, SlidingWindowTextSplitter
 
 __all__ = [
     "InstructionEmbeddings",
     "LateChunkingEmbeddings",
+    "LayoutTextSplitter",
     "RecursiveTextSplitter",
     "SentenceParentIndex",
     "SlidingWindowTextSplitter",
@@ -30,6 +32,7 @@ __all__ = [
 _HOME = {
     "InstructionEmbeddings": "embeddings",
     "LateChunkingEmbeddings": "late",
+    "LayoutTextSplitter": "layout",
     "RecursiveTextSplitter": "splitters",
     "SentenceParentIndex": "sentence_parent",
     "SlidingWindowTextSplitter": "splitters",

@@ -95,6 +95,9 @@ class SentenceParentIndex(DocumentIndex):
     """Number of passages to return. ``invoke(query, k=...)`` overrides it."""
     score: Literal["best", "mean"] = "best"
     """What ranks a passage: its best sentence, or the mean of that and the passage itself."""
+    context_in_content: bool = False
+    """Whether ``page_content`` begins with the passage's context (headings, notes), for chains that show nothing else of
+    a passage to the model. It then ends with the slice that ``start_index`` and ``end_index`` name."""
     late: bool | None = Field(default=None, frozen=True)
     """Whether vectors of sentences and passages know their whole document (late chunking). None: as the directory was
     last written; for a new one they do not. `LateChunkingEmbeddings` brings its own windows and mix."""
@@ -293,7 +296,8 @@ class SentenceParentIndex(DocumentIndex):
 
     def _search(self, query: str, k: int | None) -> list[Document]:
         search = SentenceParentSearch(self._handle(create=False), self._encoder, score=self.score)
-        return [from_match(match) for match in search.search(query, self.k if k is None else k)]
+        in_content = self.context_in_content
+        return [from_match(match, context_in_content=in_content) for match in search.search(query, self.k if k is None else k)]
 
     def _indexer(self, *, create: bool) -> Indexer:
         handle = self._handle(create=create)
