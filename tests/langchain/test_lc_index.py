@@ -31,9 +31,11 @@ from rag_embeddings.langchain import (
 )
 from rag_embeddings.langchain.convert import from_match, to_core
 from rag_embeddings.retrieve.sentence_parent import SentenceParentSearch
+from rag_embeddings.split.layout import LayoutSplitter
 from rag_embeddings.split.recursive import RecursiveSplitter
 from rag_embeddings.store.directory import IndexDirectory
 from rag_embeddings.testing.encoder import DeterministicEncoder
+from rag_embeddings.text import Document as CoreDocument
 
 # JSON, in which metadata is kept, joins two halves of a character that stand side by side; single ones survive.
 json_texts = texts.filter(lambda text: not re.search("[\ud800-\udbff][\udc00-\udfff]", text))
@@ -284,6 +286,19 @@ def test_core_splitters_and_foreign_embeddings_are_welcome(place):
         assert len(found.invoke("x", k=9)) >= 2
 
 
+def test_without_the_splitter_of_the_index_all_but_upsert_works(tmp_path):
+    encoder = DeterministicEncoder()
+    with IndexDirectory.open(tmp_path, create=True) as directory:
+        documents = [CoreDocument(RIVER, "river"), CoreDocument(BRIDGE, "bridge"), CoreDocument("Nothing.", "rest")]
+        Indexer(directory, Pipeline(encoder, LayoutSplitter(90, tokenizer=len))).upsert(documents)
+    with SentenceParentIndex(embeddings=encoder, directory=tmp_path) as found:
+        assert found.invoke("the bridge")[0].metadata["source_id"] == "bridge"
+        assert found.get(["river"])[0].page_content == RIVER
+        assert found.delete(["rest"])["succeeded"] == ["rest"]
+        assert found.prune(["bridge"]) == ["river"]
+        assert found.document_ids() == ["bridge"]
+
+
 def test_asking_where_nothing_was_indexed_says_so(tmp_path):
     missing = make(tmp_path / "typo")
     with pytest.raises(IndexNotFoundError, match="typo"):
@@ -333,6 +348,7 @@ import sys
 from langchain_core.documents import Document
 from rag_embeddings.langchain import InstructionEmbeddings, RecursiveTextSplitter, SentenceParentIndex
 from rag_embeddings.testing.encoder import DeterministicEncoder
+from rag_embeddings.text import Document as CoreDocument
 index = SentenceParentIndex(embeddings=DeterministicEncoder(), directory=sys.argv[1],
                             splitter=RecursiveTextSplitter(chunk_size=60, tokenizer=len))
 index.upsert([Document(page_content="A second process wrote this.", id="second")])

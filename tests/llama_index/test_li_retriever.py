@@ -22,6 +22,7 @@ from rag_embeddings.index.pipeline import Pipeline
 from rag_embeddings.llama_index import RecursiveNodeParser, SentenceParentRetriever, SlidingWindowNodeParser
 from rag_embeddings.llama_index.convert import to_core
 from rag_embeddings.retrieve.sentence_parent import SentenceParentSearch
+from rag_embeddings.split.layout import LayoutSplitter
 from rag_embeddings.split.recursive import RecursiveSplitter
 from rag_embeddings.store.directory import IndexDirectory
 from rag_embeddings.testing.encoder import DeterministicEncoder
@@ -213,6 +214,20 @@ def test_in_memory_and_empty(encoder):
         assert [one.node.ref_doc_id for one in made.retrieve("something")] == ["d"]
     with pytest.raises(StoreError, match="closed"):
         made.retrieve("something")
+
+
+def test_without_the_splitter_of_the_index_all_but_insertion_works(encoder, tmp_path):
+    splitter = LayoutSplitter(120, tokenizer=len)
+    with SentenceParentRetriever.from_documents(
+        DOCUMENTS, embed_model=encoder, directory=tmp_path, node_parser=splitter
+    ) as made:
+        expected = shape(made.retrieve("late payment"))
+    with SentenceParentRetriever.from_directory(tmp_path, embed_model=encoder) as again:
+        assert shape(again.retrieve("late payment")) == expected
+        assert again.ref_doc_ids() == list(TEXTS)
+        assert again.get_documents(["pay"])[0].text == TEXTS["pay"]
+        assert again.delete_ref_doc("pay")
+        assert again.ref_doc_ids() == ["cats", "river"]
 
 
 def test_any_embedding_of_llama_index_will_do():

@@ -26,6 +26,7 @@ from rag_embeddings.langchain.late import LateChunkingEmbeddings
 from rag_embeddings.langchain.splitters import core_splitter
 from rag_embeddings.retrieve.sentence_parent import SentenceParentSearch
 from rag_embeddings.split.base import Splitter
+from rag_embeddings.split.recursive import RecursiveSplitter
 from rag_embeddings.store.directory import IndexDirectory
 
 _Index = TypeVar("_Index", bound="SentenceParentIndex")
@@ -152,7 +153,7 @@ class SentenceParentIndex(DocumentIndex):
         """
         _refuse("upsert", kwargs)
         documents = [to_core(item) for item in items]
-        self._indexer(create=True).upsert(documents)
+        self._indexer().upsert(documents)
         return {"succeeded": list(dict.fromkeys(document.id for document in documents)), "failed": []}
 
     def add_documents(self, documents: Iterable[Document], *, ids: Sequence[str] | None = None) -> list[str]:
@@ -192,7 +193,7 @@ class SentenceParentIndex(DocumentIndex):
         if ids is None:
             raise ValueError("delete needs ids; to delete everything, remove the directory")
         try:
-            deleted = self._indexer(create=False).delete(ids)
+            deleted = self._remover().delete(ids)
         except IndexNotFoundError:  # nothing was ever written, so no id exists
             deleted = []
         return {"succeeded": deleted, "num_deleted": len(deleted), "failed": [], "num_failed": 0}
@@ -231,7 +232,7 @@ class SentenceParentIndex(DocumentIndex):
             The ids that were deleted.
         """
         try:
-            return self._indexer(create=False).prune({id_ for id_ in keep if id_ is not None})
+            return self._remover().prune({id_ for id_ in keep if id_ is not None})
         except IndexNotFoundError:  # nothing was ever written, so there is nothing to delete
             return []
 
@@ -299,8 +300,12 @@ class SentenceParentIndex(DocumentIndex):
         in_content = self.context_in_content
         return [from_match(match, context_in_content=in_content) for match in search.search(query, self.k if k is None else k)]
 
-    def _indexer(self, *, create: bool) -> Indexer:
-        handle = self._handle(create=create)
+    def _remover(self) -> Indexer:
+        """Delete without the splitter of the index, which has to be given only where something is to be split."""
+        return Indexer(self._handle(create=False), Pipeline(self._encoder, RecursiveSplitter()))
+
+    def _indexer(self) -> Indexer:
+        handle = self._handle(create=True)
         if self._pipeline is None:
             if self.splitter is not None:
                 splitter = core_splitter(self.splitter)

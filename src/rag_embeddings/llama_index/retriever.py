@@ -18,6 +18,7 @@ from rag_embeddings.index.splitter import index_splitter
 from rag_embeddings.llama_index.convert import from_core, from_match, to_core
 from rag_embeddings.llama_index.node_parsers import core_splitter
 from rag_embeddings.retrieve.sentence_parent import SentenceParentSearch
+from rag_embeddings.split.recursive import RecursiveSplitter
 from rag_embeddings.store.directory import IndexDirectory
 
 if TYPE_CHECKING:
@@ -215,11 +216,13 @@ class SentenceParentRetriever(BaseRetriever):
         Returns:
             Whether there was such a document.
         """
-        return bool(self._indexer().delete([ref_doc_id]))
+        # Deleting splits nothing: the splitter of the index may be one that has to be given.
+        remover = Indexer(self._directory, Pipeline(self._encoder, RecursiveSplitter()))
+        return bool(remover.delete([ref_doc_id]))
 
     def ref_doc_ids(self) -> list[str]:
         """Return the ids of all documents in the index."""
-        return self._indexer().document_ids()
+        return self._directory.ledger.document_ids()
 
     def get_documents(self, ref_doc_ids: Sequence[str]) -> list[LlamaIndexDocument]:
         """Return whole documents, as they were inserted.
@@ -230,7 +233,7 @@ class SentenceParentRetriever(BaseRetriever):
         Returns:
             The documents found, in the order of ``ref_doc_ids``.
         """
-        return [from_core(document) for document in self._indexer().get(ref_doc_ids)]
+        return [from_core(document) for document in self._directory.ledger.live_documents(ref_doc_ids)]
 
     async def aupsert(self, documents: Sequence[BaseNode], *, show_progress: bool = False) -> Summary:
         """Add documents without blocking the event loop; see `upsert`."""
