@@ -297,8 +297,8 @@ class SentenceParentIndex(DocumentIndex):
 
     def _search(self, query: str, k: int | None) -> list[Document]:
         search = SentenceParentSearch(self._handle(create=False), self._encoder, score=self.score)
-        in_content = self.context_in_content
-        return [from_match(match, context_in_content=in_content) for match in search.search(query, self.k if k is None else k)]
+        found = search.search(query, self.k if k is None else k)
+        return [from_match(match, context_in_content=self.context_in_content) for match in found]
 
     def _remover(self) -> Indexer:
         """Delete without the splitter of the index, which has to be given only where something is to be split."""
