@@ -210,7 +210,7 @@ def test_many_threads_load_a_model_once(monkeypatch):
     calls = []
     real = room.resolve
     monkeypatch.setattr(
-        "rag_embeddings.encode.transformer.resolve",
+        "rag_embeddings.encode.setup.resolve",
         lambda *a, **k: calls.append(threading.get_ident()) or real(*a, **k),
     )
     encoder = TransformerEncoder(toy_models.folder("mean"))

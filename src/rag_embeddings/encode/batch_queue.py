@@ -15,10 +15,10 @@ from rag_embeddings.encode.fitting import batches
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from rag_embeddings.encode.base import Role, Vectors
-    from rag_embeddings.encode.tokens import Tokens
+    from rag_embeddings.encode.base import Vectors
+    from rag_embeddings.encode.tokens import Route, Tokens
 
-    Forward = Callable[[Sequence[Tokens], Role, bool], Vectors]
+    Forward = Callable[[Sequence[Tokens], Route, bool], Vectors]
 
 _SMALLEST = 256  # tokens; to split or to leave out less than that costs more than it gains
 
@@ -50,7 +50,7 @@ class _Unit:
 class _Call:
     """A call of `BatchQueue.run`; read and changed under the queue's lock."""
 
-    role: Role
+    route: Route
     done: Callable[[list[int]], None] | None
     waiting: deque[_Unit] = field(default_factory=deque)
     unfinished: int = 0  # units that wait or run
@@ -92,13 +92,13 @@ class BatchQueue:
         self._running = 0
 
     def run(
-        self, slices: Iterable[list[Tokens]], role: Role, done: Callable[[list[int]], None] | None = None
+        self, slices: Iterable[list[Tokens]], route: Route, done: Callable[[list[int]], None] | None = None
     ) -> Vectors:
         """Run the model over texts.
 
         Args:
             slices: The texts as token ids, slice by slice. While one runs the next is asked for, in this thread.
-            role: Whose prompt and route.
+            route: What the model is told of them.
             done: Called with the indices of texts that are finished, from any thread, one call at a time.
 
         Returns:
@@ -106,7 +106,7 @@ class BatchQueue:
         """
         if self._process != os.getpid():  # a fork takes along the calls of threads that do not exist in the child
             self._start()
-        call = _Call(role, done)
+        call = _Call(route, done)
         vectors: list[Vectors] = []
         try:
             for pieces in slices:
@@ -185,7 +185,7 @@ class BatchQueue:
         first.served += 1
         longest, count, tokens = units[0].longest, len(units[0].pieces), units[0].tokens
         for call in ready:
-            if call is first or call.role != first.role or longest * (count + 1) > budget:
+            if call is first or call.route != first.route or longest * (count + 1) > budget:
                 continue
             for unit in list(call.waiting):
                 width, height = max(longest, unit.longest), count + len(unit.pieces)
@@ -199,7 +199,7 @@ class BatchQueue:
 
     def _run(self, units: list[_Unit], *, alone: bool) -> None:
         try:
-            vectors = self._forward([piece for unit in units for piece in unit.pieces], units[0].call.role, alone)
+            vectors = self._forward([piece for unit in units for piece in unit.pieces], units[0].call.route, alone)
         except Exception as error:  # noqa: BLE001  (handed to the caller, who raises it)
             if len(units) == 1:
                 self._finish(units[0], error)

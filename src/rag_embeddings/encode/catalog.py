@@ -146,7 +146,7 @@ class CatalogEntry:
             named = named_prompt(self.task_prompts, task)
             if named is not None and role_of(task) in (None, role):
                 return named
-            if named is None and not self._has_parameter(task):
+            if named is None and self.parameter_value(task) is None:
                 given["task"] = task
         self._check(given)
         template = self._template(role)
@@ -174,10 +174,15 @@ class CatalogEntry:
         """
         if not self.parameter:
             return {}
-        value = self.parameter_values.get(role.value) if task is None else self._parameter_value(task)
+        value = self.parameter_values.get(role.value) if task is None else self.parameter_value(task)
         if value is None:
             raise UnsupportedModelError(f"{self.name!r} has no task {task!r}; it has {self._tasks()}")
         return {self.parameter: value}
+
+    def parameter_value(self, task: str) -> str | None:
+        """Return what the model's own argument is called for a task, by our name or its own; None if it has no such."""
+        names = {*self.parameter_values.items(), *((value, value) for value in self.parameter_values.values())}
+        return next((value for name, value in names if plain_name(name) == plain_name(task)), None)
 
     def accepts_dimensions(self, dimensions: int) -> bool | None:
         """Say whether vectors of this width are what the model was trained to give, as they are or truncated.
@@ -234,13 +239,6 @@ class CatalogEntry:
 
     def _template(self, role: Role) -> str | None:
         return self.query_prompt if role == Role.QUERY else self.document_prompt
-
-    def _parameter_value(self, task: str) -> str | None:
-        names = {*self.parameter_values.items(), *((value, value) for value in self.parameter_values.values())}
-        return next((value for name, value in names if plain_name(name) == plain_name(task)), None)
-
-    def _has_parameter(self, task: str) -> bool:
-        return self._parameter_value(task) is not None
 
     def _check(self, given: Mapping[str, str]) -> None:
         """Refuse a value that no template of the model has a slot for, or an empty task."""

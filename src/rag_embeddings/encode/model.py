@@ -78,7 +78,7 @@ class LocalModel:
             model = _load(source, device=device, trust_remote_code=trust_remote_code)
             if layers is not None:
                 self.layers = _keep_layers(model, layers)
-            _set_pooling(model, pooling, pool_prompt)
+            _set_pooling(model, pooling, pool_prompt=pool_prompt)
             return model
 
         model, self.precision = prepare(load, precision)
@@ -245,7 +245,7 @@ def _keep_layers(model: Any, count: int) -> int | None:
     return None if totals == {count} else count
 
 
-def _set_pooling(model: Any, pooling: str | None, pool_prompt: bool | None) -> None:
+def _set_pooling(model: Any, pooling: str | None, *, pool_prompt: bool | None) -> None:
     """Make a model pool as asked for; what follows pooling stays."""
     found = [module for module in model.modules() if isinstance(module, modules.Pooling)]
     if pooling is not None and not found:

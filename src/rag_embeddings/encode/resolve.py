@@ -31,11 +31,13 @@ class Source:
         name: The name for people.
         folder: The folder that holds the files.
         revision: Commit on the hub; empty for bundled models and local folders.
+        published: Whether the name is that of a published model, not the path of somebody's folder.
     """
 
     name: str
     folder: Path
     revision: str = ""
+    published: bool = True
 
 
 def resolve(model: str | PathLike[str], *, revision: str | None = None, trust_remote_code: bool = False) -> Source:
@@ -62,7 +64,7 @@ def resolve(model: str | PathLike[str], *, revision: str | None = None, trust_re
     elif name and folder.is_dir():
         if revision is not None:
             raise UnsupportedModelError(f"{name!r} is a local folder, which has no revision {revision!r}; leave it out")
-        source = Source(name, folder)
+        source = Source(name, folder, published=False)
     else:
         source = _from_hub(name, revision, trust_remote_code=trust_remote_code)
     refuse_pickles(source)

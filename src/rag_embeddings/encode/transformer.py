@@ -5,36 +5,35 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
 from rag_embeddings.encode.base import Role, validated
 from rag_embeddings.encode.batch_queue import BatchQueue
-from rag_embeddings.encode.fitting import parts
-from rag_embeddings.encode.profile import Profile
-from rag_embeddings.encode.resolve import resolve, weights_digest
+from rag_embeddings.encode.pieces import finish, fitting_pieces, tokens_of, weighted_means
+from rag_embeddings.encode.setup import POOLINGS, SIMILARITIES, set_up
 from rag_embeddings.encode.token_pass import TokenModel, TokenText, token_vectors
-from rag_embeddings.encode.tokens import own_tokens
 from rag_embeddings.encode.windows import Windows
 from rag_embeddings.errors import BudgetError, TextTooLongError, UnsupportedModelError, VectorError, require
 from rag_embeddings.text import without_surrogates
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from os import PathLike
 
     from numpy.typing import NDArray
 
     from rag_embeddings.encode.base import Vectors
     from rag_embeddings.encode.model import LocalModel
+    from rag_embeddings.encode.profile import Profile, Similarity
+    from rag_embeddings.encode.prompts import Prompts
     from rag_embeddings.encode.token_vectors import SummedTokenVectors
     from rag_embeddings.encode.tokens import TextInput, Tokens
 
 _LOGGER = logging.getLogger(__name__)
 _SLICE = 1024  # texts tokenized at once
 DEFAULT_WINDOWS = Windows()
-_SIMILARITIES = ("cosine", "dot", "euclidean")
 
 
 class TransformerEncoder:
@@ -50,12 +49,28 @@ class TransformerEncoder:
         model: A name or the path of a folder; see `rag_embeddings.encode.resolve.resolve`.
         device: ``"cpu"``, ``"cuda"``, ...; None for sentence-transformers' own choice.
         revision: Branch, tag or commit on the hub.
-        query_prompt: Put in front of every query. None is the model's own, "" is none.
-        document_prompt: Put in front of every document. None is the model's own, "" is none.
+        query_prompt: Put in front of every query, to the byte. None is the model's own, else the catalog's; "" is none.
+        document_prompt: Put in front of every document, to the byte. None is the model's own, else the catalog's; ""
+            is none.
+        task: What texts are embedded for: the name of one of the model's prompts or adapters (``"clustering"``,
+            ``"s2p_query"``, ``"retrieval.query"``), or, for models that are told, one English sentence
+            (``"Given a claim, retrieve the documents that refute it"``).
+        prompt_slots: What fills other slots of the model's template: ``{"domain": "legal"}`` for Instructor.
+        catalog_name: The published model that a folder holds a copy of, if the catalog's prompts are to be used for it.
+            A folder is never matched by its own name.
+        pooling: ``"cls"``, ``"mean"``, ``"max"``, ``"weightedmean"`` (by position), ``"lasttoken"``,
+            ``"mean_sqrt_len_tokens"`` or ``"mean_without_first"`` in place of the model's own. What follows pooling
+            in the model stays.
         normalize: Whether vectors have length 1. None leaves it to the model; False also leaves out its own closing
             `Normalize`.
+        similarity: ``"cosine"``, ``"dot"`` or ``"euclidean"`` in place of what the model was trained for; stores
+            compare vectors by it.
         dimensions: Keep so many leading dimensions, then normalise again if vectors are normalised. For models trained
-            for it (Matryoshka).
+            for it (Matryoshka); for others a warning is logged.
+        layers: Run only so many of the transformer's layers, from the lowest. For models trained for it (2D Matryoshka,
+            Espresso); for others a warning is logged.
+        max_tokens: Take texts of so many tokens, prompt and special tokens included, rather than as many as the model
+            takes.
         too_long: What happens to a text of more tokens than the model takes: ``"split"`` encodes it in parts, takes the
             mean weighted by their tokens, normalises again if vectors are normalised, and warns once;
             ``"error"`` refuses it.
@@ -68,8 +83,8 @@ class TransformerEncoder:
             ``"bf16"`` fail.
 
     Raises:
-        BudgetError: If ``dimensions`` or ``batch_tokens`` is less than 1.
-        ValueError: If ``too_long`` or ``precision`` is none of the known words.
+        BudgetError: If ``dimensions``, ``layers``, ``max_tokens`` or ``batch_tokens`` is less than 1.
+        ValueError: If ``too_long``, ``precision``, ``pooling`` or ``similarity`` is none of the known words.
     """
 
     def __init__(
@@ -80,8 +95,15 @@ class TransformerEncoder:
         revision: str | None = None,
         query_prompt: str | None = None,
         document_prompt: str | None = None,
+        task: str | None = None,
+        prompt_slots: Mapping[str, str] | None = None,
+        catalog_name: str | None = None,
+        pooling: str | None = None,
         normalize: bool | None = None,
+        similarity: Similarity | None = None,
         dimensions: int | None = None,
+        layers: int | None = None,
+        max_tokens: int | None = None,
         too_long: Literal["split", "error"] = "split",
         batch_tokens: int = 2048,
         trust_remote_code: bool = False,
@@ -92,18 +114,24 @@ class TransformerEncoder:
             raise ValueError(f"too_long is 'split' or 'error', got {too_long!r}")
         if precision not in ("auto", "fp32", "bf16"):
             raise ValueError(f"precision is 'auto', 'fp32' or 'bf16', got {precision!r}")
-        if batch_tokens < 1:
-            raise BudgetError(f"batch_tokens must be at least 1, got {batch_tokens}")
-        if dimensions is not None and dimensions < 1:
-            raise BudgetError(f"dimensions must be at least 1, got {dimensions}")
+        _one_of("pooling", pooling, POOLINGS)
+        _one_of("similarity", similarity, SIMILARITIES)
+        _at_least_one(batch_tokens=batch_tokens, dimensions=dimensions, layers=layers, max_tokens=max_tokens)
         self._settings: dict[str, Any] = {
             "model": str(model),
             "device": None if device is None else str(device),
             "revision": revision,
             "query_prompt": query_prompt,
             "document_prompt": document_prompt,
+            "task": task,
+            "prompt_slots": None if prompt_slots is None else dict(prompt_slots),
+            "catalog_name": catalog_name,
+            "pooling": pooling,
             "normalize": normalize,
+            "similarity": similarity,
             "dimensions": dimensions,
+            "layers": layers,
+            "max_tokens": max_tokens,
             "too_long": too_long,
             "batch_tokens": batch_tokens,
             "trust_remote_code": trust_remote_code,
@@ -112,6 +140,7 @@ class TransformerEncoder:
         }
         self._loading = threading.Lock()
         self._loaded: tuple[LocalModel, Profile] | None = None
+        self._prompts: Prompts | None = None
         self._warned = False
 
     def settings(self) -> dict[str, Any]:
@@ -142,12 +171,25 @@ class TransformerEncoder:
         """The model's own fast tokenizer. Loads the model."""
         return self._load()[0].tokenizer
 
-    def encode(self, texts: Sequence[str], role: Role) -> Vectors:
+    def encode(
+        self,
+        texts: Sequence[str],
+        role: Role,
+        *,
+        task: str | None = None,
+        prompt: str | None = None,
+        titles: Sequence[str] | None = None,
+    ) -> Vectors:
         """Encode texts.
 
         Args:
             texts: Any number of texts. Equal ones are encoded once.
             role: Whether they are queries or documents.
+            task: What these texts are for, in place of the encoder's own task. Where the model takes instructions on
+                queries alone, documents encoded without one stay good for every task.
+            prompt: Put in front of these texts, to the byte, in place of any other prompt.
+            titles: A title for each document, ``""`` for none, where the model's template has a place for it
+                (EmbeddingGemma).
 
         Returns:
             float32 of shape (len(texts), dimensions), in the order of ``texts``, the same within 1e-5 whatever the
@@ -155,7 +197,7 @@ class TransformerEncoder:
 
         Raises:
             ModelNotFoundError: If the model is nowhere to be found.
-            UnsupportedModelError: If the model cannot be used.
+            UnsupportedModelError: If the model cannot be used, or knows no such task, or has no place for titles.
             TextTooLongError: If a text is too long and ``too_long="error"``, or cannot be cut.
             VectorError: If a text has no tokens at all, or the model returns NaN, infinity or zeros.
         """
@@ -163,12 +205,28 @@ class TransformerEncoder:
             raise TypeError("texts is a sequence of strings; put a single text in a list")
         model, profile = self._load()
         role = Role(role)
-        distinct: dict[str, int] = {}
-        rows = [distinct.setdefault(without_surrogates(text), len(distinct)) for text in texts]
+        headings = _headings(texts, role, titles)
+        inputs = self._inputs(role, headings, task=task, prompt=prompt)
+        distinct: dict[tuple[str, str], int] = {}
+        rows = [
+            distinct.setdefault((without_surrogates(text), heading), len(distinct))
+            for text, heading in zip(texts, headings, strict=True)
+        ]
         if not rows:
             return np.zeros((0, profile.dimensions), dtype=np.float32)
         _, firsts = np.unique(rows, return_index=True)
-        vectors = self._encode_distinct(model, list(distinct), role, firsts, normalize=profile.normalize)
+        vectors = np.empty((len(distinct), model.width), dtype=np.float32)
+        clean = [text for text, _ in distinct]
+        entries = [inputs[heading] for _, heading in distinct]
+        for route in dict.fromkeys(entry.route for entry in entries):
+            chosen = [index for index, entry in enumerate(entries) if entry.route == route]
+            vectors[chosen] = self._encode_distinct(
+                model,
+                [clean[index] for index in chosen],
+                [entries[index] for index in chosen],
+                firsts[chosen],
+                normalize=profile.normalize,
+            )
         finished = finish(vectors, profile.dimensions, normalize=profile.normalize)
         return validated(finished[rows], texts, profile.dimensions)
 
@@ -240,55 +298,39 @@ class TransformerEncoder:
         return self._loaded
 
     def _load_now(self) -> tuple[LocalModel, Profile]:
-        require("sentence_transformers", "local")  # says which extra is missing before anything else is tried
-        from rag_embeddings.encode.model import LocalModel  # noqa: PLC0415  (loads torch)
-
-        settings = self._settings
-        trusted = settings["trust_remote_code"]
-        source = resolve(settings["model"], revision=settings["revision"], trust_remote_code=trusted)
-        model = LocalModel(
-            source,
-            device=settings["device"],
-            trust_remote_code=trusted,
-            prompts={Role.QUERY: settings["query_prompt"], Role.DOCUMENT: settings["document_prompt"]},
-            normalize=settings["normalize"],
-            precision=settings["precision"],
+        model, profile, self._prompts = set_up(self._settings)
+        self._queue = BatchQueue(
+            model.vectors, width=model.width, lanes=model.lanes, budget=self._settings["batch_tokens"]
         )
-        dimensions = settings["dimensions"] or model.own_dimensions or model.width
-        if dimensions > model.width:
-            raise UnsupportedModelError(f"{source.name!r} has {model.width} dimensions, {dimensions} were asked for")
-        if model.similarity not in _SIMILARITIES:
-            raise UnsupportedModelError(f"{source.name!r} compares by {model.similarity!r}; known are {_SIMILARITIES}")
-        limits = [entry.limit for entry in model.inputs.values() if entry.limit is not None]
-        document = model.inputs[Role.DOCUMENT]
-        profile = Profile(
-            model=source.name,
-            dimensions=dimensions,
-            query_prompt=model.inputs[Role.QUERY].prompt,
-            document_prompt=document.prompt,
-            pooling=model.pooling,
-            normalize=model.normalizes if settings["normalize"] is None else settings["normalize"],
-            similarity=model.similarity,  # type: ignore[arg-type]  # checked above
-            weights=weights_digest(source.folder),
-            revision=source.revision,
-            max_tokens=min(limits, default=None),
-            document_tokens=None if document.limit is None else document.limit - document.overhead,
-        )
-        self._queue = BatchQueue(model.vectors, width=model.width, lanes=model.lanes, budget=settings["batch_tokens"])
         return model, profile
 
+    def _inputs(
+        self, role: Role, titles: Sequence[str], *, task: str | None, prompt: str | None
+    ) -> dict[str, TextInput]:
+        """Return how the texts of a call enter, by title."""
+        entry = self._load()[0].inputs[role]
+        if task is None and prompt is None and not any(titles):
+            return {"": entry}
+        prompts = cast("Prompts", self._prompts)  # set before the model
+        return {
+            title: entry.framed(framing.prompt, suffix=framing.suffix, adapter=framing.adapter)
+            for title in dict.fromkeys(titles)
+            for framing in [prompts.framing(role, prompt=prompt, task=task, title=title)]
+        }
+
     def _encode_distinct(
-        self, model: LocalModel, texts: list[str], role: Role, names: Tokens, *, normalize: bool
+        self, model: LocalModel, texts: list[str], entries: list[TextInput], names: Tokens, *, normalize: bool
     ) -> Vectors:
-        """Encode texts, each in as many pieces as it takes; ``names`` are the indices that the caller knows."""
-        entry = model.inputs[role]
+        """Encode texts of one route, each in as many pieces as it takes; the caller knows them by ``names``."""
         owners: list[int] = []
         lengths: list[int] = []
 
         def slices() -> Iterator[list[Tokens]]:
             for start in range(0, len(texts), _SLICE):
                 pieces: list[Tokens] = []
-                for index, tokens in enumerate(entry.tokens(texts[start : start + _SLICE]), start):
+                stop = start + _SLICE
+                for index, tokens in enumerate(tokens_of(entries[start:stop], texts[start:stop]), start):
+                    entry = entries[index]
                     if len(tokens) == 0:
                         raise VectorError(f"text {names[index]} has no tokens for this model: {texts[index][:60]!r}")
                     fits = entry.limit is None or len(tokens) <= entry.limit
@@ -303,14 +345,17 @@ class TransformerEncoder:
 
         tqdm = require("tqdm", "local").tqdm
         with tqdm(total=len(texts), desc="encode", unit="text", disable=not self._settings["progress"]) as bar:
-            vectors = self._queue.run(slices(), role, done)
+            vectors = self._queue.run(slices(), entries[0].route, done)
         if len(owners) == len(texts):
             return vectors
         # The share of a piece is its tokens without prompt and special tokens, which stand in every piece. A token of
         # the text may have merged with one of the prompt, hence at least one.
-        weights = np.array([max(length - entry.overhead, 1) for length in lengths], dtype=np.float64)
+        weights = np.array(
+            [max(length - entries[owner].overhead, 1) for owner, length in zip(owners, lengths, strict=True)],
+            dtype=np.float64,
+        )
         vectors = finish(vectors, model.width, normalize=normalize)
-        return _weighted_means(vectors, np.array(owners), weights, len(texts))
+        return weighted_means(vectors, np.array(owners), weights, len(texts))
 
     def _pieces(self, entry: TextInput, text: str, index: int, tokens: int) -> list[Tokens]:
         """Cut one text into pieces that fit, or refuse it."""
@@ -325,40 +370,26 @@ class TransformerEncoder:
             _LOGGER.warning(
                 "%s. It is encoded in parts and their mean is taken; this is said once per encoder", message
             )
-        done: list[Tokens] = []
-        todo = [text]
-        while todo:
-            part = todo.pop()
-            (ids,) = entry.tokens([part])
-            if len(ids) <= limit:
-                done.append(ids)
-                continue
-            # Cut inside a word, a part may take a few more tokens than the whole text gave it: then it is cut again.
-            offsets = own_tokens(entry, part)[0]
-            ranges = parts(part, offsets, limit - entry.overhead)
-            if len(ranges) == 1:
-                raise TextTooLongError(f"{message}, and {part[:20]!r} in it cannot be cut")
-            todo.extend(part[start:end] for start, end in reversed(ranges))
-        return done
+        return fitting_pieces(entry, text, message)
 
 
-def finish(vectors: Vectors, dimensions: int, *, normalize: bool) -> Vectors:
-    """Truncate, then normalise. A vector of zeros stays one; `validated` refuses it."""
-    kept = vectors[:, :dimensions]
-    if not normalize:
-        return np.ascontiguousarray(kept)
-    lengths = np.linalg.norm(kept.astype(np.float64), axis=1, keepdims=True)
-    finished: Vectors = (kept / np.where(lengths == 0, 1, lengths)).astype(np.float32)
-    return finished
+def _headings(texts: Sequence[str], role: Role, titles: Sequence[str] | None) -> list[str]:
+    """Return a title for each text, empty where it has none."""
+    if titles is None:
+        return [""] * len(texts)
+    if isinstance(titles, str) or len(titles) != len(texts):
+        raise ValueError(f"{len(texts)} texts need as many titles, got {titles!r:.60}")
+    if role is Role.QUERY:
+        raise ValueError("titles belong to documents; queries have none")
+    return [without_surrogates(title) for title in titles]
 
 
-def _weighted_means(vectors: Vectors, owners: NDArray[np.int64], weights: NDArray[np.float64], count: int) -> Vectors:
-    """Average the pieces of each owner. A single piece stays as it is, to the bit."""
-    means = np.zeros((count, vectors.shape[1]), dtype=np.float64)
-    totals = np.zeros(count)
-    single = np.bincount(owners, minlength=count) == 1
-    shares = np.where(single[owners], 1.0, weights)
-    np.add.at(means, owners, vectors * shares[:, None])
-    np.add.at(totals, owners, shares)
-    averaged: Vectors = (means / totals[:, None]).astype(np.float32)
-    return averaged
+def _one_of(name: str, value: str | None, words: tuple[str, ...]) -> None:
+    if value is not None and value not in words:
+        raise ValueError(f"{name} is one of {', '.join(words)}, got {value!r}")
+
+
+def _at_least_one(**numbers: int | None) -> None:
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            raise BudgetError(f"{name} must be at least 1, got {number}")
