@@ -146,12 +146,23 @@ class LatePass:
             documents: Drawn as needed.
             splitter: Cuts them.
 
+        Returns:
+            Each document, in order.
+        """
+        return self.encode_many(units(document, splitter) for document in documents)
+
+    def encode_many(self, cut: Iterable[Units]) -> Iterator[LateDocument]:
+        """Encode any number of documents that are cut already; see `encode`.
+
+        Args:
+            cut: Drawn as needed.
+
         Yields:
             Each document, in order.
         """
         group: list[Units] = []
-        for document in documents:
-            group.append(units(document, splitter))
+        for one in cut:
+            group.append(one)
             if sum(len(item.document.text) for item in group) >= _GROUP:
                 yield from self.encode(group)
                 group = []
@@ -209,8 +220,8 @@ class LatePass:
         if found.late > _BLURRED and found.late - found.plain > _BLURRING:
             warnings.warn(
                 f"late vectors of neighbouring chunks have a mean cosine of {found.late:.2f}, those of the chunks by "
-                f"themselves one of {found.plain:.2f}: they say more of the document than of the chunk. Use shorter windows, mix=0.5, or no "
-                "late chunking with this model",
+                f"themselves one of {found.plain:.2f}: they say more of the document than of the chunk. Use shorter "
+                "windows, mix=0.5, or no late chunking with this model",
                 stacklevel=2,
             )
         return found
@@ -233,15 +244,21 @@ class LatePass:
         return LateDocument(item.document, tuple(item.chunks), vectors[:count], sentences, vectors[count:])
 
 
-def units(document: Document, splitter: Splitter, context: str = "") -> Units:
+def units(document: Document, splitter: Splitter, context: str = "", *, sentences: bool = True) -> Units:
     """Cut a document into chunks, and these into sentences, in the splitter's language if it has one.
 
     A splitter may read the document's layout first: what its chunks point into is what counts.
+
+    Args:
+        document: The document.
+        splitter: Cuts it into chunks.
+        context: See `Units`.
+        sentences: Whether sentences are wanted; otherwise each chunk has none.
     """
     chunks = splitter.split(document)
     document = chunks[0].document if chunks else document
     language = str(getattr(splitter, "language", "en"))
-    tiles = sentence_spans(document.text, language) if chunks else []
+    tiles = sentence_spans(document.text, language) if chunks and sentences else []
     return Units(document, chunks, [sentences_of(chunk, tiles) for chunk in chunks], context)
 
 

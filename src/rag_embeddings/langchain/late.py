@@ -7,7 +7,7 @@ from langchain_core.documents import Document
 from langchain_text_splitters import TextSplitter
 from pydantic import Field
 
-from rag_embeddings.encode.late import LatePass
+from rag_embeddings.encode.late import LatePass, units
 from rag_embeddings.encode.windows import Windows
 from rag_embeddings.langchain.convert import from_chunk, to_core
 from rag_embeddings.langchain.embeddings import InstructionEmbeddings
@@ -74,5 +74,6 @@ class LateChunkingEmbeddings(InstructionEmbeddings):
         self, documents: Iterable[Document], splitter: TextSplitter | Splitter
     ) -> Iterator[tuple[Document, list[float]]]:
         core = core_splitter(splitter)
-        for late in self.late_pass.run_many(map(to_core, documents), core):
+        cut = (units(to_core(document), core, sentences=False) for document in documents)
+        for late in self.late_pass.encode_many(cut):
             yield from zip(map(from_chunk, late.chunks), late.vectors.tolist(), strict=True)
