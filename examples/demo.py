@@ -27,6 +27,12 @@ def show(door: str, text: str, source: str, start: int, end: int) -> None:
     print("    " + " ".join(text.split())[:300])
 
 
+def run(*arguments: str) -> None:
+    """Run the command line, and end with it where it fails."""
+    if code := command_line(arguments):
+        raise SystemExit(code)
+
+
 def main() -> None:
     """Run the demo."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -35,14 +41,14 @@ def main() -> None:
     began = time.perf_counter()
 
     print("== Index: rag-embeddings index README.md docs")
-    command_line(["index", str(ROOT / "README.md"), str(ROOT / "docs"), "--db", db])
+    run("index", str(ROOT / "README.md"), str(ROOT / "docs"), "--db", db)
     indexed = time.perf_counter() - began
 
     langchain = SentenceParentIndex(embeddings=InstructionEmbeddings(), directory=db, k=1)
     llama_index = SentenceParentRetriever.from_directory(db, embed_model=InstructionEmbedding(), similarity_top_k=1)
     for number, question in enumerate(QUESTIONS, 1):
         print(f"\n== Question {number}: {question}\n")
-        command_line(["ask", question, "--db", db, "-k", "1"])
+        run("ask", question, "--db", db, "-k", "1")
         document = langchain.invoke(question)[0]
         node = llama_index.retrieve(question)[0]
         for door, text, facts in (
