@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from rag_embeddings.text import Chunk
 
 
-def to_core(document: LangChainDocument) -> Document:
-    """Turn a LangChain document into the core's.
+def to_core(document: LangChainDocument | Document) -> Document:
+    """Turn a LangChain document into the core's. One of the core, with the layout a reader found, stays as it is.
 
     Args:
         document: Left untouched; its metadata is copied. Without an id, one is derived from text and metadata.
@@ -26,6 +26,8 @@ def to_core(document: LangChainDocument) -> Document:
     Raises:
         DocumentError: If there is no id and the metadata has a value without a stable spelling to derive one from.
     """
+    if isinstance(document, Document):
+        return document
     return Document(text=document.page_content, id=document.id or "", metadata=deepcopy(document.metadata))
 
 

@@ -42,8 +42,8 @@ _PRESENTED = (
 )
 
 
-def to_core(node: BaseNode) -> Document:
-    """Turn a LlamaIndex document or node into a core document.
+def to_core(node: BaseNode | Document) -> Document:
+    """Turn a LlamaIndex document or node into a core document. One of the core, with its layout, stays as it is.
 
     Args:
         node: Left untouched; its metadata is copied. A stored embedding and relationships are not part of the result.
@@ -52,6 +52,8 @@ def to_core(node: BaseNode) -> Document:
         The same text (without metadata), id and metadata. Excluded metadata keys and templates that are not
         LlamaIndex's defaults travel in the metadata, under `PRESENTATION`.
     """
+    if isinstance(node, Document):
+        return node
     metadata = deepcopy(node.metadata)
     presentation = {
         name: deepcopy(getattr(node, name))
