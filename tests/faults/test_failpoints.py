@@ -125,6 +125,20 @@ def test_an_error_at_a_failpoint_and_the_same_call_again(name):
         check_index(directory, LAST, made_by)
 
 
+@pytest.mark.parametrize("second", ["index.after_pending", "index.after_sentences", "index.after_chunks"])
+@pytest.mark.parametrize("first", ["index.after_slice", "index.after_sentences", "index.after_chunks"])
+def test_interrupted_wanted_back_and_interrupted_again(first, second):
+    """Another context changes vectors and no ids: what it overwrote is made good, however often that is cut off."""
+    made_by, other = pipeline(), pipeline(context="Another context.")
+    with IndexDirectory.open(None) as directory:
+        Indexer(directory, made_by).upsert(FIRST)
+        for attempt, name in ((other, first), (made_by, second)):
+            with faults.armed(name, KeyboardInterrupt()), pytest.raises(KeyboardInterrupt):
+                Indexer(directory, attempt, slice_size=SLICE).upsert(FIRST)
+        Indexer(directory, made_by).upsert(FIRST)
+        check_index(directory, FIRST, made_by)
+
+
 def visit_three(reached):
     os.environ[faults.VARIABLE] = "b:2"
     with faults.watched(faults._from_environment()):

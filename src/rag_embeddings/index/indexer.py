@@ -11,7 +11,8 @@ The order of steps, for a group of documents at a time:
 A crash anywhere leaves the old or the new version, whole. The next call goes on where the last one was cut off: ids
 already stored for a pending version are not encoded again, and dead versions are cleaned up first. A pending version
 that is never offered again is cleaned up when its document is upserted in another version, deleted or pruned; until
-then its vectors take room and are found by nobody.
+then its vectors take room and are found by nobody, but for one kind: units that it shares with the live version and
+would have in another context, of which it may have overwritten some.
 """
 
 from __future__ import annotations

@@ -202,9 +202,16 @@ class Ledger(Database):
         return killed
 
     def dead(self) -> list[int]:
-        """Return the numbers of the versions whose vectors are still to be deleted."""
+        """Return the numbers of the versions whose vectors are to be deleted, and nothing of them is needed any more.
+
+        While a document has a pending version, `siblings` has to tell it which shared units may be overwritten.
+        """
+        sql = (
+            "SELECT number FROM versions WHERE state = 'dead' AND NOT EXISTS (SELECT 1 FROM versions other"
+            " WHERE other.document = versions.document AND other.state = 'pending')"
+        )
         with self.reading():
-            return [row[0] for row in self.execute("SELECT number FROM versions WHERE state = 'dead'")]
+            return [row[0] for row in self.execute(sql)]
 
     def orphans(self, number: int) -> tuple[list[str], list[str]]:
         """Return the ids of sentences and of chunks that only dead versions have, this one among them."""
