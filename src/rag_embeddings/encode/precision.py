@@ -102,7 +102,7 @@ def _into_bf16(model: Any, transformers: list[Any]) -> float:
     """Make a model calculate in bf16 and return the least cosine to what it gave before."""
     exact = _vectors(model, _SENTENCES)
     for module in transformers:
-        to_bf16(module)
+        to_bf16(module, model.device.type)
     return fidelity(exact, _vectors(model, _SENTENCES))
 
 
@@ -136,9 +136,9 @@ def _vectors(model: Any, sentences: Sequence[str]) -> Vectors:
     return vectors
 
 
-def to_bf16(module: Any) -> None:
+def to_bf16(module: Any, device: str) -> None:
     """Make a Transformer module calculate in bf16; what follows it goes on in fp32."""
-    if not (module.device.type == "cpu" and pack(module, torch.bfloat16)):
+    if not (device == "cpu" and pack(module, torch.bfloat16)):
         module.to(torch.bfloat16)
 
     def as_float(_module: Any, _inputs: Any, features: dict[str, Any]) -> dict[str, Any]:
