@@ -17,25 +17,42 @@ if TYPE_CHECKING:
     from rag_embeddings.langchain.embeddings import InstructionEmbeddings
     from rag_embeddings.langchain.late import LateChunkingEmbeddings
     from rag_embeddings.langchain.layout import LayoutTextSplitter
+    from rag_embeddings.langchain.meaning_splitters import (
+        BollingerTextSplitter,
+        LLMTextSplitter,
+        RegexTextSplitter,
+        SemanticTextSplitter,
+        TopicTextSplitter,
+    )
     from rag_embeddings.langchain.sentence_parent import SentenceParentIndex
     from rag_embeddings.langchain.splitters import RecursiveTextSplitter, SlidingWindowTextSplitter
 
 __all__ = [
+    "BollingerTextSplitter",
     "InstructionEmbeddings",
+    "LLMTextSplitter",
     "LateChunkingEmbeddings",
     "LayoutTextSplitter",
     "RecursiveTextSplitter",
+    "RegexTextSplitter",
+    "SemanticTextSplitter",
     "SentenceParentIndex",
     "SlidingWindowTextSplitter",
+    "TopicTextSplitter",
 ]
 
 _HOME = {
+    "BollingerTextSplitter": "meaning_splitters",
     "InstructionEmbeddings": "embeddings",
+    "LLMTextSplitter": "meaning_splitters",
     "LateChunkingEmbeddings": "late",
     "LayoutTextSplitter": "layout",
     "RecursiveTextSplitter": "splitters",
+    "RegexTextSplitter": "meaning_splitters",
+    "SemanticTextSplitter": "meaning_splitters",
     "SentenceParentIndex": "sentence_parent",
     "SlidingWindowTextSplitter": "splitters",
+    "TopicTextSplitter": "meaning_splitters",
 }
 
 

@@ -11,16 +11,28 @@ from rag_embeddings.errors import require
 require("llama_index.core", "llama-index")
 
 from rag_embeddings.llama_index.embedding import InstructionEmbedding  # noqa: E402  # after the clear error
-from rag_embeddings.llama_index.layout import LayoutNodeParser  # noqa: E402
+from rag_embeddings.llama_index.meaning_parsers import (  # noqa: E402
+    BollingerNodeParser,
+    LLMNodeParser,
+    RegexNodeParser,
+    SemanticNodeParser,
+    TopicNodeParser,
+)
 from rag_embeddings.llama_index.late import LateChunkingNodeParser  # noqa: E402
+from rag_embeddings.llama_index.layout import LayoutNodeParser  # noqa: E402
 from rag_embeddings.llama_index.node_parsers import RecursiveNodeParser, SlidingWindowNodeParser  # noqa: E402
 from rag_embeddings.llama_index.retriever import SentenceParentRetriever  # noqa: E402
 
 __all__ = [
+    "BollingerNodeParser",
     "InstructionEmbedding",
+    "LLMNodeParser",
     "LateChunkingNodeParser",
     "LayoutNodeParser",
     "RecursiveNodeParser",
+    "RegexNodeParser",
+    "SemanticNodeParser",
     "SentenceParentRetriever",
     "SlidingWindowNodeParser",
+    "TopicNodeParser",
 ]

@@ -20,7 +20,7 @@ from rag_embeddings.split.pack import pack
 from rag_embeddings.split.packing import SentencePacker
 from rag_embeddings.split.recursive import RecursiveSplitter
 from rag_embeddings.split.tokens import spelling
-from rag_embeddings.split.units import LEAST, Units, join_short
+from rag_embeddings.split.units import Units, units_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -57,10 +57,11 @@ class _Window(NamedTuple):
 class LLMSplitter(SentencePacker):
     """Splits where a language model says that a new topic begins.
 
-    The model sees numbered sentences (very short ones joined to a neighbour) and answers with numbers, so that it
-    cannot change the text. An answer that is not an ascending list of numbers of sentences is asked for once more; if
-    that one is of no use either, the stretch is cut as `RecursiveSplitter` would. ``chunk.metadata["boundaries"]`` is
-    ``"llm"`` or ``"recursive"``. What is over ``max_tokens`` is cut between paragraphs, lines and sentences as well.
+    The model sees numbered sentences (headings and very short ones joined to a neighbour) and answers with numbers, so
+    that it cannot change the text. An answer that is not an ascending list of numbers of sentences is asked for once
+    more; if that one is of no use either, the stretch is cut as `RecursiveSplitter` would.
+    ``chunk.metadata["boundaries"]`` is ``"llm"`` or ``"recursive"``. What is over ``max_tokens`` is cut between
+    paragraphs, lines and sentences as well.
 
     Long documents are shown in windows. The next one begins at the last boundary that was found, or at the middle of
     the window if there is none behind it, so that each sentence is shown two or three times at most. Errors of the
@@ -107,7 +108,7 @@ class LLMSplitter(SentencePacker):
         """
         measure = Measure(document.text, boundaries(document.text), self.counter, self.costs)
         atoms = self.atoms(measure)
-        units = Units(measure, atoms, join_short(atoms, LEAST, self.max_tokens))
+        units = units_of(measure, atoms, self.max_tokens)
         windows = self._windows(units)
         places = units.marks.tolist()
         marked = {places[unit] for window in windows for unit in window.marked or ()}

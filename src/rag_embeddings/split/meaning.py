@@ -18,7 +18,7 @@ from rag_embeddings.split.graphemes import boundaries
 from rag_embeddings.split.pack import check_budget, pack
 from rag_embeddings.split.recursive import RecursiveSplitter
 from rag_embeddings.split.tokens import TokenCounter, token_counter
-from rag_embeddings.split.units import LEAST, Units, join_short
+from rag_embeddings.split.units import Units, units_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,8 +51,9 @@ class UnitPacker:
     """Sentences that get a vector each.
 
     Every sentence is encoded once, alone: a model's states of a long text know what is behind a boundary before it
-    comes. Sentences of fewer than `units.LEAST` tokens are joined to a neighbour first, so that special tokens stay
-    below a fifth of what goes through the model. A document of one unit is not encoded at all.
+    comes. Headings are joined to what is below them, and where sentences are very short, so are they to a neighbour, so
+    that special tokens stay below a fifth of what goes through the model. A document of one unit is not encoded at
+    all.
 
     Immutable once built, safe to use from several threads if its encoder is.
 
@@ -94,7 +95,7 @@ class UnitPacker:
         """
         measure = Measure(document.text, boundaries(document.text), self.counter, self.costs)
         atoms = measure.sentences(self.max_tokens, self.language)
-        return Units(measure, atoms, join_short(atoms, LEAST, self.max_tokens))
+        return units_of(measure, atoms, self.max_tokens)
 
     def settings(self) -> dict[str, Any]:
         """Return everything that changes the result; see `rag_embeddings.split.base.Splitter`. Loads the model."""

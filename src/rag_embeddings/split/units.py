@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from rag_embeddings.split.atoms import Atoms, Measure
     from rag_embeddings.text import Span
 
-LEAST = 12
-"""Tokens of a unit. Every text goes through a model with two special tokens or so: on units of 12 they are a sixth."""
+_LEAST = (4, 6, 8, 10, 12)
+_SPECIAL, _SHARE = 2, 0.19  # a model adds about two special tokens to a text: in all no more than this share
+_BOUND = 1.5  # what costs so much to cut is kept together: a heading and what is below it, words of a sentence
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,31 @@ class Units:
         return rows
 
 
+def units_of(measure: Measure, atoms: Atoms, maximum: int) -> Units:
+    """Join the shortest atoms until special tokens are less than a fifth of what goes through a model.
+
+    Sentences of ordinary length stay as they are; a list of single words is read a dozen tokens at a time.
+
+    Args:
+        measure: How the text is taken apart.
+        atoms: Its atoms.
+        maximum: Most tokens of a unit of several atoms.
+
+    Returns:
+        The units. Takes linear time.
+    """
+    firsts = np.zeros(0, dtype=np.int64)
+    for least in _LEAST:
+        firsts = join_short(atoms, least, maximum)
+        if _SPECIAL * len(firsts) <= _SHARE * atoms.tokens.sum():
+            break
+    return Units(measure, atoms, firsts)
+
+
 def join_short(atoms: Atoms, least: int, maximum: int) -> NDArray[np.int64]:
     """Join atoms with fewer than ``least`` tokens to the neighbour from which it costs more to cut them.
+
+    A heading is joined to what is below it, whatever its length, and so are the pieces of one sentence.
 
     Args:
         atoms: The atoms.
@@ -101,7 +125,8 @@ def join_short(atoms: Atoms, least: int, maximum: int) -> NDArray[np.int64]:
     for index in range(len(tokens)):
         if index > current.first:
             before = units[-1] if units else None
-            if current.tokens >= least or current.room + room[index] > maximum:
+            full = current.tokens >= least and costs[index] < _BOUND
+            if full or current.room + room[index] > maximum:
                 units.append(current)
                 current = _Open(index)
             elif before and costs[current.first] > costs[index] and before.room + current.room <= maximum:
