@@ -16,8 +16,8 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 
 # A room may import those of its own or an earlier row; `split` sees the protocols of `encode`, not its models.
 BASE = {"text", "errors", "_version", "testing.faults"}
-ROOMS = {"read", "split", "encode", "store"}
-MIDDLE = {"index", "retrieve", "evaluate"}
+ROOMS = {"read", "split", "encode", "codec", "store"}
+MIDDLE = {"index", "retrieve", "evaluate", "explore"}
 OUTER = {"langchain", "llama_index", "cli"}
 FRAMEWORKS = {"langchain", "langchain_core", "langchain_text_splitters", "langchain_classic", "llama_index"}
 # One module joins what a splitter cut with what an encoder saw.
@@ -25,8 +25,10 @@ FRAMEWORKS = {"langchain", "langchain_core", "langchain_text_splitters", "langch
 MEETINGS = {"encode.late": {"split.base", "split.sentences"}, "read.scope": {"split.sentences"}}
 HOMES = {
     "torch": {"encode.model", "encode.precision"},
-    "sentence_transformers": {"encode.transformer", "encode.model", "encode.precision"},
+    "sentence_transformers": {"encode.setup", "encode.model", "encode.precision"},
     "chromadb": {"store.chroma"},
+    "usearch": {"store.graph"},
+    "faiss": {"codec.product"},
 }
 
 

@@ -10,6 +10,7 @@
     ├── TextTooLongError       a text exceeds the model's limit and may not be split
     ├── QuestionError          evaluation questions or results that cannot be used as given
     ├── VectorError            an encoder returned vectors that must not be stored (NaN, wrong shape, zero)
+    ├── CodecError             a codec that is not fitted, does not fit the vectors, or whose saved state is damaged
     ├── RemoteEncoderError     a service that encodes failed, after the attempts that were worth making
     ├── StoreError             a store could not do what was asked
     │   ├── SpaceMismatchError     vectors of another embedding space
@@ -59,6 +60,10 @@ class QuestionError(RagEmbeddingsError, ValueError):
 
 class VectorError(RagEmbeddingsError, ValueError):
     """An encoder returned vectors that must not be stored."""
+
+
+class CodecError(RagEmbeddingsError, ValueError):
+    """A codec that is not fitted, does not fit the vectors, or whose saved state is damaged."""
 
 
 class RemoteEncoderError(RagEmbeddingsError):
