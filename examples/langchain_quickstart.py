@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,9 +58,10 @@ def forget_missing(index: SentenceParentIndex, folder: Path) -> None:
 
 
 def numbered(passages: list[Document]) -> str:
-    """Write passages for a chat model: numbered, and delimited so that it sees where each begins and ends."""
+    """Write passages for a chat model: numbered, and delimited so that none can end itself or begin another."""
     return "\n\n".join(
-        f'<passage number="{number}" source="{passage.metadata["source"]}">\n{passage.page_content}\n</passage>'
+        f'<passage number="{number}" source="{escape(passage.metadata["source"])}">\n'
+        f"{escape(passage.page_content, quote=False)}\n</passage>"
         for number, passage in enumerate(passages, start=1)
     )
 
