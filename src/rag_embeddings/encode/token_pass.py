@@ -122,10 +122,10 @@ class _Layout:
             raise VectorError(f"the text has no tokens for this model: {text.text[:60]!r}")
         if self._paper:
             end = len(text.text)
+            first = np.zeros((len(before), 2), dtype=np.int64)
+            last = np.tile(np.array([max(end - 1, 0), end], dtype=np.int64), (len(after), 1))
             content = np.concatenate((before, content, after))
-            offsets = np.concatenate(
-                ([(0, 0)] * len(before), offsets, [(max(end - 1, 0), end)] * len(after)), dtype=np.int64
-            ).reshape(-1, 2)
+            offsets = np.concatenate((first, offsets, last))
             before = after = content[:0]
         self._before, self._content, self._after, self._offsets = before, content, after, offsets
         fits = size is None or len(before) + len(content) + len(after) <= size
