@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 # A chunk that misses the target size costs the square of its relative distance: 0.25 at half the target, at most 1.
 # What costs more than 2 is cut only where the budget leaves no other way.
 PROSE: Mapping[int, float] = {
-    Level.PARAGRAPH: 0.25,
-    Level.LINE: 0.35,
-    Level.SENTENCE: 0.6,
+    Level.PARAGRAPH: 0.4,
+    Level.LINE: 0.45,
+    Level.SENTENCE: 0.7,
     Level.TITLE: 1.5,
     CLAUSE: 4.0,
     WORD: 5.0,
     GRAPHEME: 8.0,
 }
-_SECTION_STEP, _SECTION_MOST = 0.03, 0.15  # in front of a heading, by its depth below the highest one
+_SECTION_STEP, _SECTION_MOST = 0.12, 0.36  # in front of a heading, by its depth below the highest one
 _BELOW_HEADING = 2.0
-_BLOCK = 0.25
-_ITEM, _NESTED_ITEM = 0.35, 0.6
+_BLOCK = 0.4
+_ITEM, _NESTED_ITEM = 0.45, 0.7
 _INTRODUCED = 1.0  # behind a colon
 _CAPTIONED = 1.5  # between a table and its caption
 _BLANK_LINE = 2.5  # inside code
