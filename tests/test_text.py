@@ -63,6 +63,7 @@ def test_a_chunk_is_its_slices_and_its_context():
     assert chunk.embedding_text == "A\n\nOne.\nThree."
     assert Chunk(document, (Span(0, 4),)).embedding_text == "One."
     assert chunk.id == span_id(document, "chunk", chunk.spans) != span_id(document, "sentence", chunk.spans)
+    assert {chunk, Chunk(document, chunk.spans, ("A",), "A")} == {chunk}
     with pytest.raises(DocumentError, match="16 characters"):
         Chunk(document, (Span(0, 17),))
     with pytest.raises(DocumentError, match="at least one span"):

@@ -192,6 +192,9 @@ class Chunk:
                 f"which has {len(self.document.text)} characters"
             )
 
+    def __hash__(self) -> int:
+        return hash((self.document, self.spans))
+
     @property
     def start(self) -> int:
         """Index of the first character."""
