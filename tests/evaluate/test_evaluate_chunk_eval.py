@@ -1,18 +1,14 @@
 """The yardstick: two documents, 220 questions, the real model, the defaults."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from rag_embeddings.cli import main
 from rag_embeddings.encode.resolve import bundled_folder
-from rag_embeddings.encode.transformer import TransformerEncoder
-from rag_embeddings.evaluate import evaluate, load_questions
-from rag_embeddings.index.indexer import Indexer
-from rag_embeddings.index.pipeline import Pipeline
+from rag_embeddings.evaluate import load_questions
 from rag_embeddings.read.plain import find_files, read_file
-from rag_embeddings.retrieve.sentence_parent import SentenceParentSearch
-from rag_embeddings.split.recursive import RecursiveSplitter
-from rag_embeddings.store.directory import IndexDirectory
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "chunk_eval"
 needs_data = pytest.mark.skipif(
@@ -37,13 +33,15 @@ def test_the_published_offsets_are_those_of_our_reader(name: str) -> None:
 @needs_data
 @pytest.mark.slow
 @pytest.mark.skipif(bundled_folder() is None, reason="the bundled model (extra bundled-model) is not installed")
-def test_the_defaults_find_what_answers(tmp_path) -> None:
-    documents = [read_file(path) for path in find_files([DATA])]
-    questions = load_questions(DATA / "questions.csv", documents)
-    encoder = TransformerEncoder()
-    splitter = RecursiveSplitter(tokenizer=encoder)
-    with IndexDirectory.open(tmp_path / "db", create=True) as directory:
-        Indexer(directory, Pipeline(encoder, splitter)).upsert(documents)
-        result = evaluate(SentenceParentSearch(directory, encoder).search, questions, documents)
-    assert result.mean("recall@5") >= 0.85, result.table()
-    assert result.mean("recall@1000_tokens") >= 0.84, result.table()
+def test_the_defaults_find_what_answers(tmp_path, capsys) -> None:
+    """As a user does it: two commands."""
+    db = str(tmp_path / "db")
+    files = [str(path) for path in find_files([DATA])]
+    assert main(["index", *files, "--db", db]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "--questions", str(DATA / "questions.csv"), "--db", db, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert len(result["questions"]) == 220
+    assert result["means"]["recall@5"]["mean"] >= 0.85, result["means"]
+    assert result["means"]["recall@1000_tokens"]["mean"] >= 0.84, result["means"]
+    assert 150 <= result["mean_tokens_live"] <= 256
