@@ -18,6 +18,7 @@ from rag_embeddings.encode.transformer import TransformerEncoder
 
 WIDTH = 32
 LIMIT = 40  # tokens, special ones included
+ROOMY = 200
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,9 @@ class Toy:
         causal: Whether tokens only look back.
         similarity: The model's own comparison.
         router: Whether queries take static word vectors instead.
+        layers: Layers of the transformer.
+        left: Whether its tokenizer pads on the left.
+        limit: Most tokens, special ones included.
     """
 
     pooling: str | None = "mean"
@@ -45,6 +49,9 @@ class Toy:
     causal: bool = False
     similarity: str | None = None
     router: bool = False
+    layers: int = 2
+    left: bool = False
+    limit: int = LIMIT
 
 
 PROMPTS = {"query": "find: ", "document": "text: "}
@@ -64,6 +71,7 @@ TOYS = {
     "static": Toy(pooling=None, normalize=False),
     "static_prompts": Toy(pooling=None, prompts=PROMPTS),
     "router": Toy(router=True, prompts=PROMPTS),
+    "roomy": Toy(limit=ROOMY, layers=3),
 }
 
 
@@ -118,15 +126,18 @@ def _transformer(folder: Path, toy: Toy, backend: Any) -> Any:
         "vocab_size": backend.get_vocab_size(),
         "hidden_size": WIDTH,
         "intermediate_size": 48,
-        "num_hidden_layers": 2,
+        "num_hidden_layers": toy.layers,
         "num_attention_heads": 2,
         "initializer_range": 0.3,  # large enough that a token notices its neighbours
-        "max_position_embeddings": 64,
+        "max_position_embeddings": max(64, toy.limit),
     }
     config = Qwen2Config(num_key_value_heads=1, **size) if toy.causal else BertConfig(**size)
     AutoModel.from_config(config).save_pretrained(str(folder))
     PreTrainedTokenizerFast(
-        tokenizer_object=backend, model_max_length=LIMIT, **_special(toy.tokenizer)
+        tokenizer_object=backend,
+        model_max_length=toy.limit,
+        padding_side="left" if toy.left else "right",
+        **_special(toy.tokenizer),
     ).save_pretrained(str(folder))
     return modules.Transformer(str(folder))
 

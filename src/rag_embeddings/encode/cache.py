@@ -6,6 +6,7 @@ import logging
 from dataclasses import asdict, dataclass
 from functools import partial
 from hashlib import blake2b
+from itertools import repeat
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
@@ -17,6 +18,7 @@ from rag_embeddings.encode import cache_rows
 from rag_embeddings.encode.base import Role, validated
 from rag_embeddings.encode.cache_file import FORMAT, CacheFile, default_path
 from rag_embeddings.errors import BudgetError, CacheUnavailableError, VectorError
+from rag_embeddings.text import canonical_json
 
 if TYPE_CHECKING:
     import sqlite3
@@ -285,10 +287,23 @@ class CachedEncoder:
         settings: dict[str, Any] = getattr(self.encoder, "settings", dict)()
         return str(getattr(self.encoder, "too_long", settings.get("too_long", "")))
 
-    def encode(self, texts: Sequence[str], role: Role) -> Vectors:
-        """Encode texts; see `rag_embeddings.encode.base.Encoder`."""
+    def encode(
+        self, texts: Sequence[str], role: Role, *, titles: Sequence[str] | None = None, **options: Any
+    ) -> Vectors:
+        """Encode texts; see `rag_embeddings.encode.base.Encoder`.
+
+        Args:
+            texts: The texts.
+            role: Whether they are queries or documents.
+            titles: Handed to the encoder inside; see `rag_embeddings.encode.transformer.TransformerEncoder.encode`.
+            **options: The same: JSON-safe values that hold for all texts, such as ``task``.
+
+        Returns:
+            As the encoder inside gives them.
+        """
         if isinstance(texts, str):
             raise TypeError("texts is a sequence of strings; put a single text in a list")
+        options = {name: value for name, value in options.items() if value is not None}
         profile = self.profile
         role = Role(role)
         keys = vector_keys(
@@ -297,13 +312,15 @@ class CachedEncoder:
             profile,
             precision=self.precision,
             too_long=self.too_long,
-            variant=self.variant,
+            variant=canonical_json({"variant": self.variant, **options}) if options else self.variant,
+            titles=titles,
         )
         vectors = self.cache.get_many(keys, profile.dimensions)
-        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in vectors}
+        missing = {key: index for index, key in enumerate(keys) if key not in vectors}
         for some in _slices(list(missing), _SLICE):
-            new = [missing[key] for key in some]
-            matrix = validated(self.encoder.encode(new, role), new, profile.dimensions)
+            new = [texts[missing[key]] for key in some]
+            wishes = options if titles is None else options | {"titles": [titles[missing[key]] for key in some]}
+            matrix = validated(self.encoder.encode(new, role, **wishes), new, profile.dimensions)
             self.cache.put_many(some, matrix)
             vectors |= dict(zip(some, matrix, strict=True))
         result = np.empty((len(texts), profile.dimensions), dtype=np.float32)
@@ -321,6 +338,7 @@ def vector_keys(
     too_long: str = "",
     variant: str = "",
     prompt: str | None = None,
+    titles: Sequence[str] | None = None,
 ) -> list[bytes]:
     """Return the key of each text: blake2b-256 over everything that changes its vector, each field with its length.
 
@@ -333,6 +351,7 @@ def vector_keys(
             has cut it and stored the vector.
         variant: Whatever else sets this encoder's vectors apart.
         prompt: The prompt actually used; None is that of the profile for the role.
+        titles: A title for each text, where they are encoded with one.
 
     Returns:
         Keys of 32 bytes, in the order of ``texts``.
@@ -351,8 +370,10 @@ def vector_keys(
     for value in fields:
         start.update(_prefixed(value))
     keys = []
-    for text in texts:
+    for text, title in zip(texts, repeat(None) if titles is None else titles, strict=titles is not None):
         digest = start.copy()
+        if title is not None:
+            digest.update(_prefixed(title))
         digest.update(_prefixed(text))
         keys.append(digest.digest())
     return keys
