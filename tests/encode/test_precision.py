@@ -92,7 +92,7 @@ class TestFloor:
     def test_below_it_auto_warns_with_the_figure_and_runs_in_fp32(self, coarse):
         encoder = TransformerEncoder(toy_models.folder("mean"), precision="auto")
         with pytest.warns(
-            UserWarning, match=r"cosine of -?0\.\d{5} to those in fp32, less than 0\.999: it runs in fp32"
+            UserWarning, match=r"cosine of -?0\.\d{5} to those in fp32, less than 0\.999; it runs in fp32"
         ):
             assert encoder.precision == "fp32"
         expected = toy_models.encoder("mean").encode(TEXTS, "document")
@@ -101,6 +101,16 @@ class TestFloor:
     def test_below_it_bf16_fails(self, coarse):
         with pytest.raises(UnsupportedModelError, match="use precision='fp32'"):
             TransformerEncoder(toy_models.folder("mean"), precision="bf16").encode(TEXTS, "query")
+
+    def test_a_model_that_refuses_is_said_aloud(self, monkeypatch):
+        def refuse(self, inputs):
+            raise AttributeError("'PackedLinear' object has no attribute 'weight'")
+
+        monkeypatch.setattr(rooms.PackedLinear, "forward", refuse)
+        monkeypatch.setattr(rooms, "expected_faster", lambda device: True)
+        encoder = TransformerEncoder(toy_models.folder("mean"), precision="auto")
+        with pytest.warns(UserWarning, match="cannot run in bf16: .* no attribute 'weight'; it runs in fp32"):
+            assert encoder.precision == "fp32"
 
     def test_vectors_that_are_not_finite_are_below_it(self):
         exact = np.ones((3, 4), dtype=np.float32)

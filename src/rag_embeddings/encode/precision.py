@@ -33,6 +33,7 @@ FLOOR = 0.999
 """Least cosine between the vectors of a model in bf16 and in fp32."""
 
 _SAME = 1e-5  # what fp32 may differ by
+_REFUSALS = (AttributeError, RuntimeError, TypeError)  # of a model that looks into its own linear layers
 _MOST_LANES = 16
 _FEW = 64
 # Short and long, prose, code, numbers, other scripts: what the floor is measured on.
@@ -75,7 +76,7 @@ def prepare(load: Callable[[], Any], precision: str) -> tuple[Any, Precision]:
         The model, and the precision it runs in.
 
     Raises:
-        UnsupportedModelError: If the precision is ``"bf16"`` and a cosine is below `FLOOR`.
+        UnsupportedModelError: If the precision is ``"bf16"`` and a cosine is below `FLOOR`, or the model refuses.
     """
     model = load()
     device = model.device.type
@@ -83,13 +84,12 @@ def prepare(load: Callable[[], Any], precision: str) -> tuple[Any, Precision]:
     if not transformers:
         return model, "fp32"
     if precision == "bf16" or (precision == "auto" and expected_faster(device)):
-        worst = _into_bf16(model, transformers)
-        if worst >= FLOOR:
+        reason = _into_bf16(model, transformers)
+        if not reason:
             return model, "bf16"
-        message = f"the model's vectors in bf16 have a cosine of {worst:.5f} to those in fp32, less than {FLOOR}"
         if precision == "bf16":
-            raise UnsupportedModelError(f"{message}; use precision='fp32'")
-        warnings.warn(f"{message}: it runs in fp32", stacklevel=2)
+            raise UnsupportedModelError(f"the model cannot run in bf16: {reason}; use precision='fp32'")
+        warnings.warn(f"the model cannot run in bf16: {reason}; it runs in fp32", stacklevel=2)
         model = load()
         transformers = [module for module in model.modules() if isinstance(module, modules.Transformer)]
     if device == "cpu" and (reason := _into_packed(model, transformers)):
@@ -98,12 +98,16 @@ def prepare(load: Callable[[], Any], precision: str) -> tuple[Any, Precision]:
     return model, "fp32"
 
 
-def _into_bf16(model: Any, transformers: list[Any]) -> float:
-    """Make a model calculate in bf16 and return the least cosine to what it gave before."""
+def _into_bf16(model: Any, transformers: list[Any]) -> str:
+    """Make a model calculate in bf16 and return what is wrong with it then, or an empty string."""
     exact = _vectors(model, _SENTENCES)
     for module in transformers:
         to_bf16(module, model.device.type)
-    return fidelity(exact, _vectors(model, _SENTENCES))
+    try:
+        worst = fidelity(exact, _vectors(model, _SENTENCES))
+    except _REFUSALS as error:
+        return str(error)
+    return "" if worst >= FLOOR else f"its vectors have a cosine of {worst:.5f} to those in fp32, less than {FLOOR}"
 
 
 def _into_packed(model: Any, transformers: list[Any]) -> str:
@@ -113,7 +117,7 @@ def _into_packed(model: Any, transformers: list[Any]) -> str:
         pack(module, torch.float32)
     try:
         difference = float(np.abs(exact - _vectors(model, _SENTENCES[:1])).max())
-    except (AttributeError, RuntimeError, TypeError) as error:  # a model that looks into its own linear layers
+    except _REFUSALS as error:
         return str(error)
     same = difference <= _SAME * max(1.0, float(np.abs(exact).max()))
     return "" if same else f"packed ones differ by {difference:.1e}"
