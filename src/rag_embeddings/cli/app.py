@@ -14,6 +14,7 @@ from rag_embeddings.cli.catalog import models
 from rag_embeddings.cli.evaluate import evaluate
 from rag_embeddings.cli.index import index
 from rag_embeddings.cli.info import info
+from rag_embeddings.cli.split import split
 from rag_embeddings.errors import RagEmbeddingsError
 
 _ERROR, _INTERRUPTED = 1, 130
@@ -71,5 +72,5 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (index, ask, info, evaluate, models, cache):
+for command in (index, ask, info, split, evaluate, models, cache):
     cli.add_command(command)

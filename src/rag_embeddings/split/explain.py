@@ -23,10 +23,10 @@ class Explanation:
     Splitters that look at no series have none: all arrays are empty then.
 
     Attributes:
-        document: What was split.
+        document: What was split: the document that the chunks point into.
         chunks: What `Splitter.split` gives.
         tokens: Tokens of each chunk, context included, shape (chunks,).
-        at: Characters at which the boundaries stand, ascending, shape (boundaries,).
+        at: First character of the unit behind each boundary, ascending, shape (boundaries,).
         similarity: Cosine of what stands before and behind each, shape (boundaries,).
         middle: What the lower band is measured from, shape (boundaries,); NaN where there is no band.
         lower: Below this a boundary is a cut, shape (boundaries,); NaN where there is no band.
@@ -64,4 +64,5 @@ def explain(splitter: Splitter, document: Document) -> Explanation:
     tokens = np.array(counter.count([chunk.embedding_text for chunk in chunks]), dtype=np.int64)
     none = np.zeros(0)
     places = none.astype(np.int64)
-    return Explanation(document, chunks, tokens, places, none, none, none, none, none.astype(np.bool_))
+    read = chunks[0].document if chunks else document  # a splitter may read the layout first
+    return Explanation(read, chunks, tokens, places, none, none, none, none, none.astype(np.bool_))

@@ -173,7 +173,7 @@ class MeaningPacker(UnitPacker, ABC):
             document=document,
             chunks=tuple(chunks),
             tokens=np.array(self.counter.count([chunk.embedding_text for chunk in chunks]), dtype=np.int64),
-            at=units.marks[1:-1],
+            at=np.array([span.start for span in units.spans[1:]], dtype=np.int64),
             similarity=proposal.similarity,
             middle=proposal.middle,
             lower=proposal.lower,

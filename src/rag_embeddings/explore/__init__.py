@@ -1,0 +1,1 @@
+"""Looking at splits and embeddings."""
