@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -73,9 +73,10 @@ class Contexts:
             raise DocumentError(f"a note governs text up to {widest}, behind the end of document {document.id!r}")
         self._notes = sorted(notes, key=lambda note: (sum(map(len, note.scopes)), note.span))
         self._wordings = [self._wording(note) for note in self._notes]
-        self._mentions = [np.array(note.mentions(document.text), dtype=np.int64) for note in self._notes]
-        self._spans = [(index, scope) for index, note in enumerate(self._notes) for scope in note.scopes]
-        self._scopes = np.array([[scope.start, scope.end] for _, scope in self._spans], dtype=np.int64).reshape(-1, 2)
+        # Notes that concern all text in their scope, by scope; and notes about a term, by the places that use it.
+        self._general = [(scope, i) for i, note in enumerate(self._notes) if not note.term for scope in note.scopes]
+        self._scopes = np.array([(scope.start, scope.end) for scope, _ in self._general], np.int64).reshape(-1, 2)
+        self._uses = sorted((at, i) for i, note in enumerate(self._notes) for at in _governed(note, document.text))
         self._tokens = cache(lambda part: counter.count([part])[0])
 
     def headings(self, start: int, end: int) -> tuple[str, ...]:
@@ -138,23 +139,18 @@ class Contexts:
         return _Parts(path, tuple(self._in_force(stretches)) if self._notes else (), table)
 
     def _in_force(self, stretches: Sequence[tuple[int, int]]) -> list[int]:
-        found: dict[int, None] = {}
+        found: set[int] = set()
         for start, end in stretches:
             inside = (self._scopes[:, 0] < end) & (self._scopes[:, 1] > start)
-            for place in np.flatnonzero(inside).tolist():
-                index, scope = self._spans[place]
-                if self._notes[index].term:
-                    mentions = self._mentions[index]
-                    first, last = np.searchsorted(mentions, [max(start, scope.start), min(end, scope.end)])
-                    if first == last:
-                        continue
-                found[index] = None
+            found.update(self._general[place][1] for place in np.flatnonzero(inside).tolist())
+            first, last = bisect_left(self._uses, (start, 0)), bisect_left(self._uses, (end, 0))
+            found.update(index for _, index in self._uses[first:last])
         told: set[Span] = set()  # one sentence may define several terms
         for index in sorted(found):
             span = self._notes[index].span
             inside_own = any(start <= span.start and span.end <= end for start, end in stretches)
             if inside_own or span in told:
-                del found[index]
+                found.discard(index)
             told.add(span)
         return sorted(found)
 
@@ -193,3 +189,10 @@ class Contexts:
             text = f"{text[:_LONGEST].rstrip()} …"
         page = next((item.page for item in self.segments(note.span.start, note.span.end) if item.page), None)
         return f"Note (page {page}): {text}" if page else f"Note: {text}"
+
+
+def _governed(note: Note, text: str) -> list[int]:
+    """Return where a text uses the term of a note, inside the note's scopes."""
+    scopes = sorted(note.scopes)
+    places = ((at, bisect_right(scopes, at, key=lambda scope: scope.start) - 1) for at in note.mentions(text))
+    return [at for at, index in places if index >= 0 and at < scopes[index].end]
