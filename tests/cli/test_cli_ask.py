@@ -6,9 +6,12 @@ import sys
 import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
 
+import toy_models
 from rag_embeddings.cli import answer, show
 from rag_embeddings.cli.models import chat_model, encoder_of
+from rag_embeddings.encode.dual import DualEncoder
 from rag_embeddings.encode.profile import Profile
+from rag_embeddings.encode.transformer import TransformerEncoder
 from rag_embeddings.errors import MissingExtraError, ModelNotFoundError, UnsupportedModelError
 from rag_embeddings.retrieve.base import Match
 from rag_embeddings.text import Chunk, Document, Span
@@ -170,15 +173,13 @@ def test_without_langchain_the_message_says_what_to_install(monkeypatch) -> None
 
 
 def test_the_profile_of_an_index_says_how_to_encode() -> None:
-    profile = Profile("m", 32, "q: ", "d: ", normalize=False, weights="w", revision="r")
-    settings = encoder_of(profile).settings()
-    expected = {
-        "model": "m", "dimensions": 32, "query_prompt": "q: ", "document_prompt": "d: ", "normalize": False,
-        "revision": "r",
-    }  # fmt: skip
-    assert {name: settings[name] for name in expected} == expected
+    settings = {"query_prompt": "q: ", "pooling": "cls", "normalize": False, "dimensions": 16, "layers": 1}
+    for encoder in (toy_models.encoder("prompts"), TransformerEncoder(toy_models.folder("prompts"), **settings)):
+        assert encoder_of(encoder.profile).profile.space == encoder.profile.space
     with pytest.raises(UnsupportedModelError, match="from Python"):
         encoder_of(Profile("text-embedding-3-small", 1536))
+    with pytest.raises(UnsupportedModelError, match="from Python"):
+        encoder_of(DualEncoder(encoder, encoder).profile)
 
 
 def test_info(indexed) -> None:

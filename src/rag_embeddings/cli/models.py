@@ -34,19 +34,12 @@ def encoder_of(profile: Profile) -> Encoder:
     """
     from rag_embeddings.encode.transformer import TransformerEncoder
 
-    if not profile.weights:  # only of local models are the weights at hand
+    if not profile.weights or profile.query_model:
         raise UnsupportedModelError(
-            f"this index was made with {profile.model!r}, which is no local model that the command line could load; "
-            "use the index from Python, with the same embedding object"
+            f"this index was made with {profile.model!r}, which is not one local model that the command line could "
+            "load; use the index from Python, with the same embedding object"
         )
-    return TransformerEncoder(
-        profile.model,
-        revision=profile.revision or None,
-        query_prompt=profile.query_prompt,
-        document_prompt=profile.document_prompt,
-        normalize=profile.normalize,
-        dimensions=profile.dimensions,
-    )
+    return TransformerEncoder.from_profile(profile)
 
 
 def chat_model(name: str) -> Any:

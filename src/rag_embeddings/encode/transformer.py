@@ -143,6 +143,41 @@ class TransformerEncoder:
         self._prompts: Prompts | None = None
         self._warned = False
 
+    @classmethod
+    def from_profile(cls, profile: Profile) -> TransformerEncoder:
+        """Return an encoder of the space that a profile describes. Loads the model.
+
+        Args:
+            profile: The profile of a local model.
+
+        Returns:
+            The encoder; of another space, if the model's files have changed since.
+
+        Raises:
+            UnsupportedModelError: If the profile is not that of one local model.
+            ModelNotFoundError: If the model is gone.
+        """
+        if not profile.weights or profile.query_model:  # only of local models are the weights at hand
+            raise UnsupportedModelError(f"{profile.model!r} is not one local model that could be loaded by its name")
+        known: dict[str, Any] = {
+            "revision": profile.revision or None,
+            "normalize": profile.normalize,
+            "similarity": profile.similarity,
+            "dimensions": profile.dimensions,
+            "layers": profile.layers,
+        }
+        plain = cls(profile.model, **known)
+        if plain.profile.space == profile.space:
+            return plain
+        pooling = profile.pooling if profile.pooling != plain.profile.pooling and profile.pooling in POOLINGS else None
+        return cls(
+            profile.model,
+            query_prompt=profile.query_prompt,
+            document_prompt=profile.document_prompt,
+            pooling=pooling,
+            **known,
+        )
+
     def settings(self) -> dict[str, Any]:
         """Return the arguments of the constructor as JSON-safe values."""
         return dict(self._settings)
