@@ -51,7 +51,7 @@ _FENCE = re.compile(r"[ ]{0,3}(`{3,}|~{3,})")
 _OPENS: Mapping[str, float] = MappingProxyType(
     {HEADING: 0.0, RULE: 0.0, TEXT: 0.1, LIST: 0.2, QUOTE: 0.15, TABLE: 0.2, CODE: 0.25}
 )
-_GOES_ON: Mapping[str, float] = MappingProxyType({RULE: 0.5, LIST: 0.3, QUOTE: 0.6, TABLE: 0.7, CODE: 0.9})
+_GOES_ON: Mapping[str, float] = MappingProxyType({RULE: 0.5, LIST: 0.3, QUOTE: 0.6, TABLE: 1.5, CODE: 1.5})
 _BLANK = -0.2  # less with a blank line between them
 _BELOW_HEADING = 1.5
 _LEAD_IN = 0.8  # between "as follows:" and what follows
