@@ -134,7 +134,7 @@ def test_what_cannot_be_coded_is_refused(kind):
     codec = fitted(kind)
     with pytest.raises(CodecError, match="not fitted"):
         kind().encode(sample(2))
-    with pytest.raises(CodecError, match="at least 2 vectors"):
+    with pytest.raises(CodecError, match=f"at least {kind.least_sample} vectors"):
         kind().fit(sample(1))
     with pytest.raises(CodecError, match="64 dimensions are to be kept"):
         kind(dimensions=64).fit(sample())

@@ -42,6 +42,8 @@ class VectorCodec(ABC):
 
     kind: ClassVar[str]
     """Name of the kind, in saved files."""
+    least_sample: ClassVar[int] = 2
+    """Number of vectors that `fit` needs."""
 
     def __init__(self, *, dimensions: int | None = None, similarity: Similarity = "cosine") -> None:
         if dimensions is not None and dimensions < 1:
@@ -139,8 +141,11 @@ class VectorCodec(ABC):
             VectorError: If a vector has NaN, infinity or zeros only.
         """
         matrix = np.asarray(vectors, dtype=np.float32)
-        if matrix.ndim != 2 or len(matrix) < 2:  # noqa: PLR2004
-            raise CodecError(f"a codec is fitted on a sample of at least 2 vectors, got the shape {matrix.shape}")
+        if matrix.ndim != 2 or len(matrix) < self.least_sample:  # noqa: PLR2004
+            raise CodecError(
+                f"a codec of this kind is fitted on a sample of at least {self.least_sample} vectors, better some "
+                f"thousand; got the shape {matrix.shape}"
+            )
         if self.dimensions is not None and matrix.shape[1] < self.dimensions:
             raise CodecError(f"{self.dimensions} dimensions are to be kept and the vectors have {matrix.shape[1]}")
         width = np.array([matrix.shape[1]], dtype=np.int64)

@@ -32,6 +32,7 @@ class ProductCodec(VectorCodec):
     """
 
     kind = "product"
+    least_sample = _CENTRES
 
     def __init__(
         self, *, dimensions: int | None = None, similarity: Similarity = "cosine", part_width: int = 8
@@ -56,12 +57,8 @@ class ProductCodec(VectorCodec):
         return np.dtype(np.uint8)
 
     def _learn(self, vectors: Vectors) -> State:
-        count, width = vectors.shape
+        width = vectors.shape[1]
         parts = self._shapes(width)["centres"][0][0]
-        if count < _CENTRES:
-            raise CodecError(
-                f"product quantisation is fitted on at least {_CENTRES} vectors, better 10,000; got {count}"
-            )
         faiss = require("faiss", "product-quantization")
         quantiser = faiss.ProductQuantizer(width, parts, 8)
         quantiser.cp.min_points_per_centroid = 1  # says nothing on standard error

@@ -13,6 +13,8 @@ from rag_embeddings.codec.truncate import TruncateCodec
 from rag_embeddings.errors import CodecError, require
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rag_embeddings.codec.base import VectorCodec
 
 _FORMAT = "1"
@@ -20,6 +22,24 @@ _KINDS: dict[str, type[VectorCodec]] = {
     kind.kind: kind for kind in (TruncateCodec, Int8Codec, BinaryCodec, ProductCodec)
 }
 _LARGEST = 64 * 2**20  # of a file; the state of a codec is a few hundred kilobytes
+
+
+def codec_of(kind: str, settings: Mapping[str, Any]) -> VectorCodec:
+    """Return a codec, not fitted.
+
+    Args:
+        kind: `VectorCodec.kind`.
+        settings: `VectorCodec.settings`.
+
+    Raises:
+        CodecError: If there is no such kind, or it has other settings.
+    """
+    if kind not in _KINDS:
+        raise CodecError(f"there is no codec of the kind {kind!r}; this version knows {', '.join(_KINDS)}")
+    try:
+        return _KINDS[kind](**settings)
+    except TypeError as error:
+        raise CodecError(f"a codec of the kind {kind!r} cannot have the settings {settings!r}: {error}") from error
 
 
 def dump_codec(codec: VectorCodec) -> bytes:
@@ -65,7 +85,7 @@ def load_codec(path: str | Path) -> VectorCodec:
         metadata = _metadata(content)
         if metadata["format"] != _FORMAT:
             raise CodecError(f"it has format {metadata['format']!r}, not {_FORMAT!r}")
-        codec = _KINDS[metadata["kind"]](**json.loads(metadata["settings"])).with_state(tensors)
+        codec = codec_of(metadata["kind"], json.loads(metadata["settings"])).with_state(tensors)
         expected = metadata["fingerprint"]
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CodecError(f"{str(path)!r} is no codec that this version reads: {error}") from error
