@@ -11,7 +11,7 @@ import numpy as np
 from rag_embeddings.codec.saved import codec_of, load_codec, save_codec
 from rag_embeddings.errors import CodecError, StoreError
 from rag_embeddings.store.code_file import CodeFile
-from rag_embeddings.store.graph import Graph
+from rag_embeddings.store.graph import Graph, require_usearch
 from rag_embeddings.store.slot_records import OutdatedError
 from rag_embeddings.testing.faults import failpoint
 
@@ -62,6 +62,7 @@ class CodeIndexFiles:
         codec: The codec asked for, if any.
 
     Raises:
+        MissingExtraError: If usearch is needed and not installed.
         StoreError: If the two differ.
     """
 
@@ -74,6 +75,8 @@ class CodeIndexFiles:
             )
         self._path = path
         self._given = codec or plain
+        if Graph.suits(self._given):
+            require_usearch()  # when opened, not at the first large write
         self._open: tuple[str, VectorCodec, CodeIndex] | None = None
 
     @property

@@ -40,7 +40,7 @@ class Graph:
     def __init__(self, codec: VectorCodec, path: Path | None = None, *, writable: bool = False) -> None:
         kind, metric, dimensions = _KINDS[codec.kind]
         self._codec = codec
-        self._graph: Any = require("usearch.index", "quantized").Index(
+        self._graph: Any = require_usearch().Index(
             ndim=codec.code_width * dimensions,
             dtype=kind,
             metric=metric,
@@ -104,3 +104,8 @@ class Graph:
     def close(self) -> None:
         """Let go of the file."""
         self._graph.reset()
+
+
+def require_usearch() -> Any:
+    """Import usearch, or say which extra brings it."""
+    return require("usearch.index", "quantized")

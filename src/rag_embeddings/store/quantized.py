@@ -29,7 +29,6 @@ from rag_embeddings.errors import (
     SpaceMismatchError,
     StoreError,
     StoreLockedError,
-    require,
 )
 from rag_embeddings.store.code_index import CodeIndexFiles
 from rag_embeddings.store.records import checked_query
@@ -98,7 +97,6 @@ class QuantizedStore:
             raise ValueError(f"oversample and build_after must be at least 1, got {oversample} and {build_after}")
         if codec is not None and similarity not in {None, codec.similarity}:
             raise ValueError(f"the codec compares by {codec.similarity}, {similarity} was asked for")
-        require("usearch.index", "quantized")
         self.path = Path(path)
         self.oversample = oversample
         self.build_after = build_after
