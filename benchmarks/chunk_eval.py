@@ -45,7 +45,7 @@ def main() -> None:
 
     from rag_embeddings.encode.transformer import TransformerEncoder
     from rag_embeddings.evaluate import compare, load_questions
-    from rag_embeddings.read.plain import find_files, read_file
+    from rag_embeddings.read.files import find_files, read_file
 
     encoder = TransformerEncoder()
     documents = [read_file(path) for path in find_files([options.data])]

@@ -27,7 +27,7 @@ from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 
 from rag_embeddings import errors
 from rag_embeddings.langchain import InstructionEmbeddings, SentenceParentIndex
-from rag_embeddings.read.plain import find_files, read_file
+from rag_embeddings.read.files import find_files, read_file
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel

@@ -28,7 +28,7 @@ from llama_index.core.schema import Document
 
 from rag_embeddings import errors
 from rag_embeddings.llama_index import InstructionEmbedding, SentenceParentRetriever
-from rag_embeddings.read.plain import find_files, read_file
+from rag_embeddings.read.files import find_files, read_file
 
 if TYPE_CHECKING:
     from llama_index.core.schema import NodeWithScore

@@ -205,7 +205,7 @@ def test_an_index_made_from_python_keeps_its_splitter(world) -> None:
     from index_corpus import Windows
     from rag_embeddings.index.indexer import Indexer
     from rag_embeddings.index.pipeline import Pipeline
-    from rag_embeddings.read.plain import read_file
+    from rag_embeddings.read.files import read_file
     from rag_embeddings.split.sliding import SlidingWindowSplitter
 
     with IndexDirectory.open(world.db, create=True) as directory:

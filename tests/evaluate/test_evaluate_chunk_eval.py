@@ -8,7 +8,7 @@ import pytest
 from rag_embeddings.cli import main
 from rag_embeddings.encode.resolve import bundled_folder
 from rag_embeddings.evaluate import load_questions
-from rag_embeddings.read.plain import find_files, read_file
+from rag_embeddings.read.files import find_files, read_file
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "chunk_eval"
 needs_data = pytest.mark.skipif(

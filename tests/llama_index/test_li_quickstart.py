@@ -11,7 +11,7 @@ import pytest
 from rag_embeddings.encode.transformer import TransformerEncoder
 from rag_embeddings.index.indexer import Indexer
 from rag_embeddings.index.pipeline import Pipeline
-from rag_embeddings.read.plain import find_files, read_file
+from rag_embeddings.read.files import find_files, read_file
 from rag_embeddings.retrieve.sentence_parent import SentenceParentSearch
 from rag_embeddings.split.recursive import RecursiveSplitter
 from rag_embeddings.store.directory import IndexDirectory

@@ -9,7 +9,7 @@ from collections import Counter
 from functools import cache
 from pathlib import Path
 
-import pdf_files
+import made_files
 import pypdfium2
 import pytest
 
@@ -20,7 +20,7 @@ from rag_embeddings.text import Document, heading_text
 
 MANUALS = Path("/usr/share/R/doc/manual")
 KEY = "open sesame"
-BOOK = pdf_files.book(6)
+BOOK = made_files.book(6)
 
 
 def headings(document: Document, pages=None) -> list[tuple]:
@@ -39,9 +39,9 @@ def squeezed(text: str) -> str:
 @pytest.mark.parametrize("ruled", [False, True], ids=["aligned", "ruled"])
 @pytest.mark.parametrize("columns", [1, 2])
 def test_a_book_made_from_markdown(columns, ruled, outline):
-    document = read_pdf(pdf_files.pdf(BOOK, columns, ruled=ruled, outline=outline))
+    document = read_pdf(made_files.pdf(BOOK, columns, ruled=ruled, outline=outline))
     check_blocks(document)
-    truth = pdf_files.parsed(BOOK)
+    truth = made_files.parsed(BOOK)
 
     assert headings(document) == [(level, content) for kind, level, content in truth if kind == "heading"]
     tables = [block.span.of(document.text) for block in document.blocks if block.kind == "table"]
@@ -64,7 +64,7 @@ def test_a_book_made_from_markdown(columns, ruled, outline):
 
 
 def test_furniture_and_pages_of_a_book_made_from_markdown():
-    data = pdf_files.pdf(BOOK)
+    data = made_files.pdf(BOOK)
     document = read_pdf(data)
     furniture = [(block.page, block.span.of(document.text)) for block in document.blocks if block.kind == "furniture"]
     pages = range(1, document.blocks[-1].page + 1)
@@ -124,7 +124,7 @@ def test_text_that_runs_upwards_is_read_as_if_the_page_were_turned():
 
 
 def test_encrypted():
-    data = pdf_files.pdf("# A\n\nsecret", password=KEY)
+    data = made_files.pdf("# A\n\nsecret", password=KEY)
     with pytest.raises(DocumentError, match="encrypted"):
         read_pdf(data)
     with pytest.raises(DocumentError, match="encrypted"):
@@ -135,11 +135,11 @@ def test_encrypted():
 @pytest.mark.parametrize("cut", [0, 10, 500, 5000], ids=str)
 def test_broken(cut):
     with pytest.raises(DocumentError, match="broken"):
-        read_pdf(pdf_files.pdf("# A\n\ntext")[:cut] if cut < 5000 else b"%PDF-1.7\n" + b"\xff" * cut)
+        read_pdf(made_files.pdf("# A\n\ntext")[:cut] if cut < 5000 else b"%PDF-1.7\n" + b"\xff" * cut)
 
 
 def test_a_flipped_byte_gives_a_document_or_a_clear_error():
-    data = bytearray(pdf_files.pdf("# A\n\ntext that is long enough to be compressed, and some more of it"))
+    data = bytearray(made_files.pdf("# A\n\ntext that is long enough to be compressed, and some more of it"))
     read = 0
     for place in range(0, len(data), 97):
         changed = data.copy()
@@ -153,7 +153,7 @@ def test_a_flipped_byte_gives_a_document_or_a_clear_error():
 
 
 def test_limits():
-    data = pdf_files.pdf(BOOK)
+    data = made_files.pdf(BOOK)
     for limit in ({"max_bytes": 1000}, {"max_pages": 2}, {"max_characters": 100}, {"max_seconds": -1.0}):
         with pytest.raises(DocumentError, match=next(iter(limit))):
             read_pdf(data, **limit)

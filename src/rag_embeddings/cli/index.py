@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rag_embeddings.cli.models import DEFAULT_MODEL, models
-from rag_embeddings.errors import DocumentError, IndexNotFoundError
+from rag_embeddings.errors import DocumentError, IndexNotFoundError, MissingExtraError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -65,13 +65,14 @@ def index(
     prune: bool,
     as_json: bool,
 ) -> None:
-    """Add text files to an index, or update them: what has not changed is not embedded again.
+    """Add files to an index, or update them: what has not changed is not embedded again.
 
-    PATH is a file (any UTF-8 text), a folder, or a glob pattern. Of a folder, with all folders below, files that end in
-    .txt, .text, .md, .markdown or .rst are taken, or those that match a --glob: "*.log" by name, "logs/**/*.txt" by
-    path from the folder. Names that begin with a dot are left out. A document's id is the absolute path of its file.
+    PATH is a file (UTF-8 text, Markdown, HTML, PDF or DOCX), a folder, or a glob pattern. Of a folder, with all folders
+    below, files that end in .txt, .text, .rst, .md, .markdown, .html, .htm, .xhtml, .pdf or .docx are taken, or those
+    that match a --glob: "*.log" by name, "logs/**/*.txt" by path from the folder. Names that begin with a dot are left
+    out. A document's id is the absolute path of its file.
 
-    Files that cannot be read as text are reported, and the exit code is 1 after the rest is done. What an interrupted
+    Files that cannot be read are reported, and the exit code is 1 after the rest is done. What an interrupted
     run has finished is kept; run it again to go on. Options that are left out stay as they were when the index was last
     written.
 
@@ -83,14 +84,14 @@ def index(
     from rag_embeddings.index.indexer import Indexer
     from rag_embeddings.index.late import index_late
     from rag_embeddings.index.pipeline import Pipeline
-    from rag_embeddings.read.plain import find_files
+    from rag_embeddings.read.files import find_files
     from rag_embeddings.store.directory import IndexDirectory
 
     began = time.perf_counter()
     gone = _gone_paths(paths, db) if prune else []
     files = find_files([path for path in paths if path not in gone], globs)
     if not files and not prune:
-        wanted = " ".join(globs) or "text or Markdown (choose other files with --glob)"
+        wanted = " ".join(globs) or "text, Markdown, HTML, PDF or DOCX (choose other files with --glob)"
         raise DocumentError(f"no files to index in {', '.join(paths)}: none is {wanted}")
     with Meter(files, visible=sys.stderr.isatty()) as meter:
         encoder, splitter = _pipeline(models(context), db, model, max_tokens, overlap)
@@ -121,12 +122,12 @@ def index(
 
 def _documents(files: Sequence[Path], failed: dict[str, str], meter: Meter) -> Iterator[Document]:
     """Read files one by one as they are needed; note those that cannot be read."""
-    from rag_embeddings.read.plain import read_file
+    from rag_embeddings.read.files import read_file
 
     for path in files:
         try:
             document = read_file(path)
-        except DocumentError as error:
+        except (DocumentError, MissingExtraError) as error:
             failed[str(path)] = str(error)
             meter.skip(path)
             continue

@@ -75,7 +75,7 @@ def split(
 
 
 def _read(file: Path, splitter: str) -> Document:
-    from rag_embeddings.read.plain import read_file
+    from rag_embeddings.read.files import read_file
 
     document = read_file(file)
     if splitter == "layout" or file.suffix.lower() in _HTML:

@@ -96,7 +96,7 @@ def read_pdf(
 
 def _blocks(lines: Sequence[Line], headings: Headings) -> Iterator[tuple[str, int, Sequence[Line]]]:
     """Group the lines of a column to blocks: kind, level and lines of each."""
-    left, right = _margins(lines)
+    margins = _margins(lines)
     index = 0
     while index < len(lines):
         heading = headings.at(lines, index)
@@ -107,11 +107,7 @@ def _blocks(lines: Sequence[Line], headings: Headings) -> Iterator[tuple[str, in
             continue
         kind = _kind(lines[index])
         end = index + 1
-        while (
-            end < len(lines)
-            and not headings.at(lines, end)
-            and _follows(lines[index:end], lines[end], kind, left, right)
-        ):
+        while end < len(lines) and not headings.at(lines, end) and _follows(lines, index, end, kind, margins):
             end += 1
         yield kind, int(kind == "list_item"), lines[index:end]
         index = end
@@ -132,10 +128,11 @@ def _margins(lines: Sequence[Line]) -> tuple[float, float]:
     return float(starts.most_common(1)[0][0]), max(line.x1 for line in lines)
 
 
-def _follows(block: Sequence[Line], line: Line, kind: str, left: float, right: float) -> bool:
-    """Tell whether a line goes on with the block above it: by its distance and where it begins."""
-    above, size = block[-1], block[-1].size
+def _follows(lines: Sequence[Line], first: int, at: int, kind: str, margins: tuple[float, float]) -> bool:
+    """Tell whether ``lines[at]`` goes on with the block from ``first`` on: by its distance and where it begins."""
+    line, above, size = lines[at], lines[at - 1], lines[at - 1].size
     pitch, step = line.y - above.y, line.x0 - above.x0
+    left, right = margins
     if kind == "code":
         return line.mono and 0 < pitch < 2.5 * size  # a listing may have an empty line
     if (
@@ -143,12 +140,12 @@ def _follows(block: Sequence[Line], line: Line, kind: str, left: float, right: f
         or LEADERS.search(above.text)
         or style(line)[0] != style(above)[0]
         or not 0 < pitch < 1.75 * size
-        or (len(block) > 1 and pitch > 1.25 * (above.y - block[-2].y))
+        or (at - first > 1 and pitch > 1.25 * (above.y - lines[at - 2].y))
     ):
         return False
     if kind == "list_item":  # what goes on stands further right than the mark
-        return line.x0 > block[0].x0 + 0.5 * size or step > -0.5 * size > line.x0 - left
-    if len(block) == 1:  # a first line may stand in, or out
+        return line.x0 > lines[first].x0 + 0.5 * size or step > -0.5 * size > line.x0 - left
+    if at - first == 1:  # a first line may stand in, or out
         return step < 0.8 * size or above.x1 > right - 4 * size
     return abs(step) < 0.8 * size
 

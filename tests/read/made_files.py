@@ -153,3 +153,27 @@ def pdf(markdown: str, columns: int = 2, *, ruled: bool = True, outline: bool = 
     )
     document.build(flow)
     return data.getvalue()
+
+
+def docx(markdown: str) -> bytes:
+    """A Word document of Markdown, with a running header and a footer."""
+    import docx as python_docx
+
+    document = python_docx.Document()
+    document.sections[0].header.paragraphs[0].text = "Running header"
+    document.sections[0].footer.paragraphs[0].text = "Running footer"
+    for kind, level, content in parsed(markdown):
+        if kind == "heading":
+            document.add_heading(content, level)
+        elif kind == "list_item":
+            document.add_paragraph(content, style="List Bullet")
+        elif kind == "table":
+            table = document.add_table(rows=0, cols=len(content[0]), style="Table Grid")
+            for row in content:
+                for cell, text in zip(table.add_row().cells, row, strict=True):
+                    cell.text = text
+        else:
+            document.add_paragraph(content)
+    data = io.BytesIO()
+    document.save(data)
+    return data.getvalue()
