@@ -355,9 +355,8 @@ def counting(model: Any, title: str, own: int = 0) -> Iterator[list[float]]:
     """Count tokens that enter a `LocalModel` or a SentenceTransformer, padding included, and the time."""
     seen = [0]
 
-    def count(_: Any, args: Any, options: dict[str, Any]) -> None:
-        ids = options["input_ids"] if "input_ids" in options else args[0]
-        seen[0] += ids.numel()
+    def count(_: Any, arguments: Any) -> None:
+        seen[0] += arguments[0]["input_ids"].numel()
 
     def counted(*arguments: Any) -> Any:
         features = make(*arguments)
@@ -368,7 +367,7 @@ def counting(model: Any, title: str, own: int = 0) -> Iterator[list[float]]:
     if make is not None:  # ours prepares its layers in another way
         model._features, remove = counted, lambda: delattr(model, "_features")  # noqa: SLF001
     else:
-        remove = model[0].model.register_forward_pre_hook(count, with_kwargs=True).remove
+        remove = model[0].register_forward_pre_hook(count).remove
     taken = [0.0]
     began = time.perf_counter()
     try:
