@@ -1,5 +1,8 @@
 """Markdown: blocks are exact spans of the file's own text."""
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -123,3 +126,27 @@ def test_heading_text(markdown, heading):
 )  # fmt: skip
 def test_hostile_markdown_ends(text):
     check_blocks(read_markdown(text))
+
+
+BOOK = Path("/usr/share/doc/nodejs/api")
+
+
+@pytest.mark.parametrize("name", ["fs", "http", "n-api", "packages", "test"])
+def test_a_real_books_headings_and_tables(name):
+    """Against a second opinion: the lines that begin with hashes, or with a bar, outside of fences and comments."""
+    path = BOOK / f"{name}.md"
+    if not path.exists():
+        pytest.skip(f"{path} is absent: apt-get install nodejs")
+    text = path.read_text("utf-8")
+    bare = re.sub(r"^( *)```.*?^\1```|<!--.*?-->", "", text, flags=re.DOTALL | re.MULTILINE)
+    document = read_markdown(text)
+    check_blocks(document)
+    expected = [
+        (len(hashes), " ".join(title.split())) for hashes, title in re.findall(r"^(#{1,6}) +(.+)$", bare, re.MULTILINE)
+    ]
+    assert len(expected) > 20
+    headings = [block for block in document.blocks if block.kind == "heading"]
+    assert [(block.level, heading_text(document, block)) for block in headings] == expected
+    rows = [block for block in document.blocks if block.kind in {"table_row", "table_header"}]
+    bars = re.findall(r"^\|.*$", bare, re.MULTILINE)
+    assert sum(block.span.of(text).count("\n") + 1 for block in rows) == len(bars)

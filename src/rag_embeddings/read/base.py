@@ -45,7 +45,7 @@ class TextBuilder:
             text = indent + text.strip().replace("\n", "\n" + indent)
         self._blocks.append(Block(self._write(text), kind, level, page))
 
-    def add_table(self, rows: Sequence[Sequence[str]], *, headers: int = 0, pages: Sequence[int] = ()) -> None:
+    def add_table(self, rows: Sequence[Sequence[str]], *, headers: int = 0, pages: Sequence[int | None] = ()) -> None:
         """Append a table, one line a row.
 
         Args:

@@ -45,6 +45,25 @@ def read_html(
         DocumentError: If more than `MAX_DEPTH` tags are open at once.
         MissingExtraError: If lxml is not installed.
     """
+    found = _found(source)
+    if main_only:
+        found = _main(found)
+    builder = TextBuilder()
+    for entry in found:
+        if isinstance(entry, Table):
+            builder.add_table(entry.rows, headers=entry.headers)
+        else:
+            builder.add(entry.kind, entry.text, level=entry.level)
+    return builder.document(id, metadata)
+
+
+def tables_in(source: str) -> list[tuple[list[list[str]], int]]:
+    """Return the tables of a piece of HTML: the text of the cells, and how many rows at the top are headers."""
+    return [(entry.rows, entry.headers) for entry in _found(source) if isinstance(entry, Table)]
+
+
+def _found(source: str) -> list[Piece | Table]:
+    """Return all blocks of a page."""
     etree = require("lxml.etree", "read")
     target = Target()
     parser = etree.HTMLParser(target=target, encoding="utf-8", huge_tree=True, remove_comments=True, remove_pis=True)
@@ -55,16 +74,7 @@ def read_html(
             raise DocumentError(f"this HTML opens more than {MAX_DEPTH} tags inside each other; it cannot be read")
     if text:
         parser.close()
-    found = target.finish()
-    if main_only:
-        found = _main(found)
-    builder = TextBuilder()
-    for entry in found:
-        if isinstance(entry, Table):
-            builder.add_table(entry.rows, headers=entry.headers)
-        else:
-            builder.add(entry.kind, entry.text, level=entry.level)
-    return builder.document(id, metadata)
+    return target.finish()
 
 
 def _main(found: list[Piece | Table]) -> list[Piece | Table]:
