@@ -162,8 +162,8 @@ class TestHomogeneity:
         loaded = encoder._load()[0]
         states = loaded.states
 
-        def blurred(batch, role):
-            found = states(batch, role)
+        def blurred(batch, role, **options):
+            found = states(batch, role, **options)
             return found + 20 * np.linspace(1, 2, found.shape[2], dtype=np.float32)
 
         monkeypatch.setattr(loaded, "states", blurred)

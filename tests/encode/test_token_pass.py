@@ -67,13 +67,13 @@ def one_hot_model(entry):
     """Vectors of tokens that are nothing but the token's number."""
     counts = np.zeros(4096, dtype=int)
 
-    def states(batch):
+    def states(batch, alone):
         assert len({len(ids) for ids in batch}) == 1
         for ids in batch:
             counts[ids] += 1
         return np.stack([np.eye(4096, dtype=np.float32)[ids] for ids in batch])
 
-    return TokenModel(Numbered(entry), states, lambda means: means.astype(np.float32), averages=False), counts
+    return TokenModel(Numbered(entry), states, lambda means: means.astype(np.float32), averages=False, lanes=3), counts
 
 
 def tiling(draw, length):
@@ -226,7 +226,7 @@ class TestPieces:
             text = LONG * repeats
             marks = list(range(0, len(text), 100))
             model = TokenModel(
-                entry, lambda batch: np.ones((len(batch), len(batch[0]), width), np.float32), lambda means: means
+                entry, lambda batch, alone: np.ones((len(batch), len(batch[0]), width), np.float32), lambda means: means
             )
             tracemalloc.start()
             (found,) = token_vectors(model, [TokenText(text, marks)], Windows(), batch_tokens=2048)
@@ -299,7 +299,7 @@ def test_seams_vanish_where_no_token_looks_farther_than_the_overlap():
     )  # fmt: skip
     local = ModernBertModel(config).eval()
 
-    def states(batch):
+    def states(batch, alone):
         with torch.inference_mode():
             return local(torch.from_numpy(np.stack(batch))).last_hidden_state.numpy()
 

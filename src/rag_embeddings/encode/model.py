@@ -131,17 +131,18 @@ class LocalModel:
             features = self._features(batch, route)
             return _numpy(self._model(features, task=route.adapter or route.role.value)["sentence_embedding"])
 
-    def states(self, batch: Sequence[Tokens], role: Role) -> Vectors:
+    def states(self, batch: Sequence[Tokens], role: Role, *, alone: bool = True) -> Vectors:
         """Run only the transformer.
 
         Args:
             batch: Token ids, all of one length.
             role: Whose route.
+            alone: Whether it may take all threads rather than the share of a lane.
 
         Returns:
             float32 of shape (len(batch), tokens, width of a state).
         """
-        with self._running(batch, alone=True):
+        with self._running(batch, alone=alone):
             route = self.inputs[role].route
             told = {"task": route.adapter} if self.adapts and route.adapter else {}
             return _numpy(self.chain(role)[0](self._features(batch, route), **told)["token_embeddings"])

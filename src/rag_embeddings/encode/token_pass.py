@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -16,6 +18,7 @@ from rag_embeddings.errors import BudgetError, TextTooLongError, VectorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from concurrent.futures import Future
 
     from numpy.typing import NDArray
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
     Integers = NDArray[np.int64]
     Sums = NDArray[np.float64]
+    _Batch = list[tuple["_Layout", Frame]]
 
 _PIECE = 1 << 16  # characters tokenized at once: the tokenizer takes about 150 bytes for each
 _CUT = re.compile(r"(?<=[A-Za-z0-9,]) (?=[A-Za-z0-9])")
@@ -37,20 +41,23 @@ class TokenModel:
 
     Attributes:
         entry: How texts become tokens.
-        states: Token ids of windows of one length to float32 (windows, tokens, width).
+        states: Token ids of windows of one length to float32 (windows, tokens, width). The second argument says that
+            nothing else runs: the batch may take the whole machine.
         after_pooling: Means of states, float64 (n, width), to vectors (n, dim).
         averages: Whether the model itself takes the plain mean over all tokens, special ones included, so that the
             vector of a whole text is known.
         skips_prompt: Whether that mean leaves out the prompt.
         by_position: Whether the n-th token of a span weighs n times as much as the first.
+        lanes: Batches that may run at once.
     """
 
     entry: TextInput
-    states: Callable[[list[Tokens]], Vectors]
+    states: Callable[[list[Tokens], bool], Vectors]
     after_pooling: Callable[[Sums], Vectors]
     averages: bool = True
     skips_prompt: bool = False
     by_position: bool = False
+    lanes: int = 1
 
 
 @dataclass(frozen=True)
@@ -74,8 +81,8 @@ def token_vectors(
     """Encode texts of any length into token vectors.
 
     A text longer than a window runs in several, each behind the prompt, the context and the special tokens. Windows of
-    equal length share batches, whatever their text; there is no padding. Beside the sums at the marks, memory holds one
-    batch of states, and about 50 bytes per token.
+    equal length share batches, whatever their text; there is no padding. Beside the sums at the marks, memory holds
+    the states of one batch per lane, and about 50 bytes per token.
 
     Args:
         model: The model.
@@ -96,15 +103,40 @@ def token_vectors(
     for layout in laid:
         for frame in layout.frames:
             by_length.setdefault(layout.window_length(frame), []).append((layout, frame))
+    batches = []
     for length in sorted(by_length, reverse=True):  # memory peaks at once or never
-        items = by_length[length]
-        number = max(1, batch_tokens // length)
-        for start in range(0, len(items), number):
-            batch = items[start : start + number]
-            states = model.states([layout.window(frame) for layout, frame in batch])
-            for (layout, frame), rows in zip(batch, states, strict=True):
-                layout.take(frame, rows)
+        items, number = by_length[length], max(1, batch_tokens // length)
+        batches += [items[start : start + number] for start in range(0, len(items), number)]
+    for batch, states in _run(model, batches):
+        for (layout, frame), rows in zip(batch, states, strict=True):
+            layout.take(frame, rows)
     return [layout.result() for layout in laid]
+
+
+def _run(model: TokenModel, batches: Sequence[_Batch]) -> Iterator[tuple[_Batch, Vectors]]:
+    """Yield batches with their states, in order; as many run at once as there are lanes."""
+
+    def states(batch: _Batch, alone: bool) -> Vectors:  # noqa: FBT001
+        return model.states([layout.window(frame) for layout, frame in batch], alone)
+
+    lanes = min(model.lanes, len(batches))
+    if lanes <= 1:
+        yield from ((batch, states(batch, True)) for batch in batches)  # noqa: FBT003
+        return
+    with ThreadPoolExecutor(lanes, "rag-embeddings") as pool:
+        running: deque[tuple[_Batch, Future[Vectors]]] = deque()
+        try:
+            for batch in batches:
+                if len(running) > lanes:  # one is ready when a lane falls free, and no more states than that wait
+                    first, future = running.popleft()
+                    yield first, future.result()
+                running.append((batch, pool.submit(states, batch, False)))  # noqa: FBT003
+            while running:
+                first, future = running.popleft()
+                yield first, future.result()
+        finally:
+            for _, future in running:
+                future.cancel()
 
 
 class _Layout:

@@ -316,11 +316,12 @@ class TransformerEncoder:
 
         token_model = TokenModel(
             entry=model.inputs[role],
-            states=lambda batch: model.states(batch, role),
+            states=lambda batch, alone: model.states(batch, role, alone=alone),
             after_pooling=after_pooling,
             averages=model.pooling.startswith("mean"),
             skips_prompt=not model.pools_prompt(role),
             by_position=model.pools_by_position(role),
+            lanes=model.lanes,
         )
         clean = [replace(text, text=without_surrogates(text.text)) for text in texts]
         return token_vectors(token_model, clean, windows, self._settings["batch_tokens"])
