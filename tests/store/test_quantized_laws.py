@@ -77,6 +77,7 @@ LEAVES = st.one_of(
     st.builds(Where.among, KEYS, st.lists(SCALARS, max_size=3)),
     st.builds(Where.between, KEYS, st.one_of(st.none(), st.integers(-2, 1)), st.one_of(st.none(), st.floats(-1, 2))),
     st.builds(Where.has, KEYS, SCALARS),
+    st.builds(Where.exists, KEYS),
     st.builds(Where.text_contains, TEXTS),
 )
 CONDITIONS = st.recursive(

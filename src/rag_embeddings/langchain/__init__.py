@@ -14,6 +14,8 @@ require("langchain_core", "langchain")
 require("langchain_text_splitters", "langchain")
 
 if TYPE_CHECKING:
+    from rag_embeddings.langchain.cached import CachedEmbeddings
+    from rag_embeddings.langchain.dual import DualEncoderEmbeddings
     from rag_embeddings.langchain.embeddings import InstructionEmbeddings
     from rag_embeddings.langchain.late import LateChunkingEmbeddings
     from rag_embeddings.langchain.layout import LayoutTextSplitter
@@ -24,15 +26,19 @@ if TYPE_CHECKING:
         SemanticTextSplitter,
         TopicTextSplitter,
     )
+    from rag_embeddings.langchain.quantized import QuantizedVectorStore
     from rag_embeddings.langchain.sentence_parent import SentenceParentIndex
     from rag_embeddings.langchain.splitters import RecursiveTextSplitter, SlidingWindowTextSplitter
 
 __all__ = [
     "BollingerTextSplitter",
+    "CachedEmbeddings",
+    "DualEncoderEmbeddings",
     "InstructionEmbeddings",
     "LLMTextSplitter",
     "LateChunkingEmbeddings",
     "LayoutTextSplitter",
+    "QuantizedVectorStore",
     "RecursiveTextSplitter",
     "RegexTextSplitter",
     "SemanticTextSplitter",
@@ -43,10 +49,13 @@ __all__ = [
 
 _HOME = {
     "BollingerTextSplitter": "meaning_splitters",
+    "CachedEmbeddings": "cached",
+    "DualEncoderEmbeddings": "dual",
     "InstructionEmbeddings": "embeddings",
     "LLMTextSplitter": "meaning_splitters",
     "LateChunkingEmbeddings": "late",
     "LayoutTextSplitter": "layout",
+    "QuantizedVectorStore": "quantized",
     "RecursiveTextSplitter": "splitters",
     "RegexTextSplitter": "meaning_splitters",
     "SemanticTextSplitter": "meaning_splitters",

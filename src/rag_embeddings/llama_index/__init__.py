@@ -10,7 +10,10 @@ from rag_embeddings.errors import require
 
 require("llama_index.core", "llama-index")
 
-from rag_embeddings.llama_index.embedding import InstructionEmbedding  # noqa: E402  # after the clear error
+from rag_embeddings.llama_index.dual import DualEncoderEmbedding  # noqa: E402  # after the clear error
+from rag_embeddings.llama_index.embedding import InstructionEmbedding  # noqa: E402
+from rag_embeddings.llama_index.late import LateChunkingNodeParser  # noqa: E402
+from rag_embeddings.llama_index.layout import LayoutNodeParser  # noqa: E402
 from rag_embeddings.llama_index.meaning_parsers import (  # noqa: E402
     BollingerNodeParser,
     LLMNodeParser,
@@ -18,17 +21,18 @@ from rag_embeddings.llama_index.meaning_parsers import (  # noqa: E402
     SemanticNodeParser,
     TopicNodeParser,
 )
-from rag_embeddings.llama_index.late import LateChunkingNodeParser  # noqa: E402
-from rag_embeddings.llama_index.layout import LayoutNodeParser  # noqa: E402
 from rag_embeddings.llama_index.node_parsers import RecursiveNodeParser, SlidingWindowNodeParser  # noqa: E402
+from rag_embeddings.llama_index.quantized import QuantizedVectorStore  # noqa: E402
 from rag_embeddings.llama_index.retriever import SentenceParentRetriever  # noqa: E402
 
 __all__ = [
     "BollingerNodeParser",
+    "DualEncoderEmbedding",
     "InstructionEmbedding",
     "LLMNodeParser",
     "LateChunkingNodeParser",
     "LayoutNodeParser",
+    "QuantizedVectorStore",
     "RecursiveNodeParser",
     "RegexNodeParser",
     "SemanticNodeParser",

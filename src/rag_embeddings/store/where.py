@@ -44,6 +44,11 @@ class Where:
         return Between(key, least, most)
 
     @staticmethod
+    def exists(key: str) -> Where:
+        """There is metadata under ``key``."""
+        return Exists(key)
+
+    @staticmethod
     def has(key: str, value: Scalar) -> Where:
         """Metadata under ``key`` is a list with this value in it."""
         return Has(key, _scalar(value))
@@ -93,6 +98,17 @@ class Between(Where):
         if isinstance(found, bool) or not isinstance(found, int | float):
             return False
         return (self.least is None or found >= self.least) and (self.most is None or found <= self.most)
+
+
+@dataclass(frozen=True)
+class Exists(Where):
+    """There is metadata under ``key``."""
+
+    key: str
+
+    def matches(self, text: str, metadata: Mapping[str, Any]) -> bool:  # noqa: ARG002
+        """See `Where.matches`."""
+        return self.key in metadata
 
 
 @dataclass(frozen=True)

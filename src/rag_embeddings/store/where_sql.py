@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from rag_embeddings.store.where import All, Among, AnyOf, Between, Has, Not, TextContains, Where
+from rag_embeddings.store.where import All, Among, AnyOf, Between, Exists, Has, Not, TextContains, Where
 from rag_embeddings.text import canonical_json
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ def clause(where: Where) -> Clause:  # noqa: PLR0911 - one for each kind of filt
             ends = [(sign, end) for sign, end in ((">=", least), ("<=", most)) if end is not None]
             sql = " AND ".join(["type IN ('integer', 'real')", *(f"value {sign} ?" for sign, _ in ends)])
             return _of_key(key, sql, [_number(end) for _, end in ends])
+        case Exists(key):
+            return _of_key(key, "1", [])
         case Has(key, value):
             sql, bound = _one_of((value,))
             inner = f"EXISTS (SELECT 1 FROM json_each(item.value) WHERE {sql})"  # noqa: S608 - values are bound
@@ -81,7 +83,7 @@ def _exists(sql: str, bound: list[object]) -> Clause:
 
 
 def _of_key(key: str, sql: str, bound: list[object]) -> Clause:
-    return _exists(f"key = ? AND {sql}", [_escaped(key), *bound])
+    return _exists(f"key = ? AND ({sql})", [_escaped(key), *bound])
 
 
 def _one_of(values: Sequence[Scalar]) -> Clause:

@@ -1,0 +1,151 @@
+"""The LangChain vector store: what goes in comes out, filters, MMR in the order of choice, scores from 0 to 1."""
+
+import math
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from langchain_core.documents import Document
+from langchain_core.embeddings import DeterministicFakeEmbedding
+from langchain_core.indexing import InMemoryRecordManager, index
+from langchain_core.vectorstores.utils import maximal_marginal_relevance
+
+from rag_embeddings import BinaryCodec, Int8Codec, SpaceMismatchError, StoreLockedError, Where
+from rag_embeddings.errors import DocumentError
+from rag_embeddings.langchain import QuantizedVectorStore
+from rag_embeddings.langchain.quantized import relevance
+
+EMBEDDINGS = DeterministicFakeEmbedding(size=32)
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = QuantizedVectorStore(EMBEDDINGS, tmp_path / "store", codec=BinaryCodec(), build_after=20)
+    yield store
+    store.close()
+
+
+def documents(count=60):
+    return [
+        Document(page_content=f"text {n}", id=f"id-{n}", metadata={"n": n, "even": n % 2 == 0, "tags": ["all", str(n)]})
+        for n in range(count)
+    ]
+
+
+def test_every_document_is_found_by_its_own_text(store):
+    store.add_documents(documents())
+    for item in documents():
+        found, score = store.similarity_search_with_score(item.page_content, k=1)[0]
+        assert found == item
+        assert score == pytest.approx(1.0, abs=1e-5)
+
+
+def test_whole_metadata_comes_back_though_no_store_can_filter_by_it(store):
+    metadata = {"nested": {"a": [1, None]}, "none": None, "empty": [], "mixed": [1, "x"], "plain": 3, "$odd": 1}
+    ids = store.add_documents([Document(page_content="text", metadata=metadata)])
+    assert store.get_by_ids(ids)[0].metadata == metadata
+    assert store.similarity_search("text", filter={"plain": 3})[0].metadata == metadata
+    store.add_documents([Document(page_content="text", id=ids[0], metadata={"_metadata": "mine"})])
+    assert store.get_by_ids(ids)[0].metadata == {"_metadata": "mine"}
+    with pytest.raises(DocumentError, match="not JSON"):
+        store.add_documents([Document(page_content="text", id="x", metadata={"when": {datetime.now(UTC): 1}})])
+
+
+def test_filters(store):
+    store.add_documents(documents())
+    found = store.similarity_search("text 1", k=100, filter=Where.equals("even", True) & Where.between("n", 10, 20))
+    assert sorted(item.metadata["n"] for item in found) == [10, 12, 14, 16, 18, 20]
+    assert [item.id for item in store.similarity_search("x", k=9, filter={"n": 7, "even": False})] == ["id-7"]
+    assert [item.id for item in store.similarity_search("x", k=9, filter=Where.has("tags", "8"))] == ["id-8"]
+    assert [item.id for item in store.similarity_search("x", k=9, filter=Where.text_contains("xt 59"))] == ["id-59"]
+    assert [item.id for item in store.max_marginal_relevance_search("x", filter={"n": 7})] == ["id-7"]
+    with pytest.raises(TypeError, match="filter is a Where"):
+        store.similarity_search("x", filter={"$or": [{"n": 1}]})
+    with pytest.raises(TypeError, match="unknown arguments: wher"):
+        store.similarity_search("x", wher={})
+
+
+def test_mmr_gives_documents_in_the_order_of_choice(store):
+    store.add_documents(documents())
+    query = EMBEDDINGS.embed_query("a question")
+    near = store.similarity_search_by_vector(query, k=20, exact=True)
+    vectors = [EMBEDDINGS.embed_documents([item.page_content])[0] for item in near]
+    expected = maximal_marginal_relevance(np.array(query), vectors, 0.3, 6)
+    found = store.max_marginal_relevance_search("a question", k=6, fetch_k=20, lambda_mult=0.3)
+    assert [item.id for item in found] == [near[place].id for place in expected]
+    assert expected != sorted(expected)
+
+
+def test_ready_vectors(store):
+    items = documents(30)
+    vectors = np.random.default_rng(0).normal(size=(30, 32))
+    assert store.add_vectors(items, vectors) == [item.id for item in items]
+    assert store.similarity_search_by_vector(vectors[7].tolist(), k=1) == [items[7]]
+    with pytest.raises(ValueError, match="zip"):
+        store.add_vectors(items, vectors[:3])
+    with pytest.raises(ValueError, match="30 documents need as many ids"):
+        store.add_vectors(items, vectors, ids=["a"])
+
+
+def test_ids_are_made_of_text_and_metadata(store):
+    item = Document(page_content="text", metadata={"a": 1})
+    assert store.add_documents([item]) == store.add_documents([item])
+    assert len(store.store) == 1
+    assert len({*store.add_texts(["text", "text"], [{"a": 1}, {"a": 2}])}) == 2
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "dot", "euclidean"])
+def test_relevance_is_from_0_to_1_in_the_order_of_scores(similarity):
+    scores = [-1.0, -0.5, -0.1, 0.0] + ([] if similarity == "euclidean" else [0.5, 1.0])
+    found = [relevance(score, similarity) for score in scores]
+    assert found == sorted(found)
+    assert all(0 <= value <= 1 for value in found)
+    if similarity == "cosine":
+        assert (found[0], found[-1]) == (0, 1)
+    if similarity == "euclidean":
+        assert found[-1] == 1
+
+
+def test_scores_as_a_retriever_sees_them(store):
+    store.add_documents(documents())
+    pairs = store.similarity_search_with_relevance_scores("text 3", k=60)
+    assert math.isclose(pairs[0][1], 1.0, abs_tol=1e-5)
+    assert all(0 <= score <= 1 for _, score in pairs)
+    retriever = store.as_retriever(search_type="similarity_score_threshold", search_kwargs={"score_threshold": 0.99})
+    assert [item.id for item in retriever.invoke("text 3")] == ["id-3"]
+
+
+def test_langchain_index_leaves_unchanged_documents_alone_and_deletes_old_ones(store):
+    manager = InMemoryRecordManager("test")
+    manager.create_schema()
+    items = [Document(page_content=f"t{n}", metadata={"source": f"s{n}"}) for n in range(5)]
+    options = {"cleanup": "full", "source_id_key": "source", "key_encoder": "blake2b"}
+    assert index(items, manager, store, **options)["num_added"] == 5
+    assert index(items, manager, store, **options)["num_skipped"] == 5
+    assert index(items[:3], manager, store, **options)["num_deleted"] == 2
+    assert len(store.store) == 3
+
+
+def test_a_directory_is_opened_again_without_its_codec(tmp_path):
+    store = QuantizedVectorStore.from_texts(
+        ["a", "b", "c"], EMBEDDINGS, directory=tmp_path, codec=Int8Codec(), build_after=2, space="one"
+    )
+    with pytest.raises(StoreLockedError):
+        QuantizedVectorStore(EMBEDDINGS, tmp_path).add_texts(["d"])
+    store.close()
+    again = QuantizedVectorStore(EMBEDDINGS, tmp_path)
+    assert again.similarity_search("b", k=1)[0].page_content == "b"
+    again.close()
+    with pytest.raises(SpaceMismatchError):
+        QuantizedVectorStore(EMBEDDINGS, tmp_path, space="other")
+
+
+async def test_async_and_a_temporary_directory():
+    store = QuantizedVectorStore(EMBEDDINGS)
+    ids = await store.aadd_documents(documents(5))
+    assert [item.id for item in await store.asimilarity_search("text 2", k=1)] == ["id-2"]
+    assert await store.adelete(ids[:2])
+    assert [item.id for item in await store.aget_by_ids(ids)] == ids[2:]
+    assert store.delete()
+    assert len(store.store) == 0
+    store.close()
