@@ -1,6 +1,8 @@
 """DOCX: styles, lists, tables, notes; zip bombs and broken files refused."""
 
 import io
+import random
+import re
 import zipfile
 
 import docx
@@ -111,6 +113,10 @@ def test_changes_boxes_and_controls():
         f"<w:p>{text % 'e'}<w:r><w:pict><w:txbxContent><w:p>{text % 'f'}</w:p></w:txbxContent></w:pict></w:r></w:p>"
     )
     assert [entry[2] for entry in shown(packed(inner % body))] == ["abc", "d", "e", "f"]
+    box = f"<w:r><w:txbxContent><w:p>{text % 'in a box'}</w:p></w:txbxContent></w:r>"
+    both = f"<a><Choice>{box}</Choice><Fallback>{box}</Fallback></a>"  # the same twice, for new and for old programs
+    cell = f"<w:tc><w:p>{text % 'cell'}{both}</w:p></w:tc>"
+    assert shown(packed(inner % f"<w:tbl><w:tr>{cell}<w:tc/></w:tr></w:tbl>"))[0][2] == "cell in a box |"
 
 
 def test_footnotes_follow():
@@ -159,6 +165,31 @@ BOMB = '<!DOCTYPE w [<!ENTITY a "aaaaaaaaaa">' + "".join(
 def test_broken_and_hostile_files_are_refused(data, message):
     with pytest.raises(DocumentError, match=message):
         read_docx(data)
+
+
+def test_a_changed_byte_gives_a_document_or_a_clear_error():
+    data, rng = made_files.docx("# A\n\ntext\n\n- item"), random.Random(1)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist() if name.startswith("word/")}
+    read = 0
+    for _ in range(300):
+        name = rng.choice(["word/document.xml", "word/styles.xml", "word/numbering.xml"])
+        changed = bytearray(parts[name])
+        place = rng.choice([match.start(1) for match in re.finditer(rb'"([^"])', changed)])  # the value of an attribute
+        changed[place] = rng.choice(b"-9aZ ")
+        whole = io.BytesIO()
+        with zipfile.ZipFile(whole, "w") as archive:
+            for part, content in {**parts, name: bytes(changed)}.items():
+                archive.writestr(part, content)
+        outer = bytearray(data)
+        outer[rng.randrange(len(outer))] ^= 1 << rng.randrange(8)
+        for source in (whole.getvalue(), bytes(outer)):
+            try:
+                check_blocks(read_docx(source))
+                read += 1
+            except DocumentError:
+                continue
+    assert read
 
 
 def test_entities_are_not_expanded():

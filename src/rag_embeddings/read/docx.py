@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from typing import TYPE_CHECKING, Any
 
 from rag_embeddings.errors import DocumentError, require
 from rag_embeddings.read.base import TextBuilder, grid
-from rag_embeddings.read.docx_styles import Numbering, Styles, attribute, child, tag
+from rag_embeddings.read.docx_styles import Numbering, Styles, attribute, child, number, tag
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -53,7 +54,7 @@ def read_docx(
             parts = {name: _part(archive, name, max_bytes, etree) for name in (
                 _MAIN, "word/styles.xml", "word/numbering.xml", "word/footnotes.xml", "word/endnotes.xml"
             )}  # fmt: skip
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, RuntimeError) as error:
         raise DocumentError(f"this DOCX is broken or encrypted: {error}") from error
     if parts[_MAIN] is None:
         raise DocumentError(f"this DOCX has no part {_MAIN}")
@@ -70,8 +71,13 @@ def _part(archive: zipfile.ZipFile, name: str, max_bytes: int, etree: Any) -> An
         info = archive.getinfo(name)
     except KeyError:
         return None
-    with archive.open(info) as file:
-        data = file.read(max_bytes + 1)
+    if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+        raise DocumentError(f"{name} of this DOCX is packed in a way that Word does not")
+    try:
+        with archive.open(info) as file:
+            data = file.read(max_bytes + 1)
+    except ValueError as error:  # a place before the beginning of the file
+        raise DocumentError(f"this DOCX is broken: {error}") from error
     if len(data) > max_bytes:
         raise DocumentError(f"{name} of this DOCX has more than max_bytes={max_bytes}")
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True)
@@ -102,12 +108,12 @@ class _Reader:
     def _paragraph(self, element: Any) -> None:
         boxes: list[Any] = []
         text = _text(element, boxes)
-        kind, level, number = self._styles.of(element)
+        kind, level, place = self._styles.of(element)
         if kind == "code":  # each line of a program is a paragraph
             self._code.append(text)
         else:
             self._end_code()
-            mark = self._numbering.mark(*number) if number and text.strip() else ""
+            mark = self._numbering.mark(*place) if place and text.strip() else ""
             self.builder.add(kind, mark + (text.lstrip() if mark else text), level=level)
         for box in boxes:
             for inner in _blocks(box):
@@ -167,12 +173,18 @@ def _text(paragraph: Any, boxes: list[Any]) -> str:
 
 
 def _texts(element: Any) -> Iterator[str]:
-    """Give the text of all paragraphs in an element, however deep."""
-    for paragraph in [element] if tag(element) == "p" else element.iter("{*}p"):
-        boxes: list[Any] = []
-        text = _text(paragraph, boxes)
-        if text.strip():
-            yield text
+    """Give the text of all paragraphs in an element, however deep, text boxes included."""
+    stack = [element]
+    while stack:
+        inner = stack.pop()
+        if tag(inner) == "p":
+            boxes: list[Any] = []
+            text = _text(inner, boxes)
+            if text.strip():
+                yield text
+            stack.extend(reversed(boxes))
+        elif tag(inner) not in _UNSEEN:
+            stack.extend(reversed(inner))
 
 
 def _within(element: Any, name: str) -> Iterator[Any]:
@@ -193,8 +205,7 @@ def _cells(row: Any) -> Iterator[Any]:
 def _width(cell: Any) -> int:
     """Return how many columns a cell covers. Cells that go on from the row above are there, and empty."""
     span = child(cell, "tcPr", "gridSpan")
-    value = attribute(span, "val") if span is not None else ""
-    return max(1, int(value)) if value.isascii() and value.isdigit() and len(value) < 5 else 1  # noqa: PLR2004
+    return max(1, number(attribute(span, "val"), 1)) if span is not None else 1
 
 
 def _flag(value: str, bit: int) -> bool:

@@ -47,6 +47,11 @@ def _value(properties: Any, *path: str) -> str:
     return attribute(found, "val") if found is not None else ""
 
 
+def number(value: str, default: int = 0) -> int:
+    """Read a number of at most nine digits."""
+    return int(value) if value.isascii() and value.isdigit() and len(value) <= 9 else default  # noqa: PLR2004
+
+
 class Styles:
     """Tells kind, level and list of a paragraph.
 
@@ -68,14 +73,14 @@ class Styles:
         chain = self._chain(_value(own, "pStyle") or self._default)
         layers = [own, *(child(style, "pPr") for style in chain)]
         names = [_value(style, "name") for style in chain]
-        number = self._number(layers)
+        place = self._number(layers)
         level = self._heading(layers, names)
         if level:
-            return "heading", level, number
+            return "heading", level, place
         for pattern, kind in _KINDS:
             if any(map(pattern.search, names)):
-                return kind, 0, number
-        return ("list_item", number[1] + 1, number) if number else ("paragraph", 0, None)
+                return kind, 0, place
+        return ("list_item", place[1] + 1, place) if place else ("paragraph", 0, None)
 
     def _chain(self, key: str) -> list[Any]:
         """Return a style and those it is based on."""
@@ -88,8 +93,8 @@ class Styles:
     @staticmethod
     def _heading(layers: list[Any], names: list[str]) -> int:
         outline = next((value for layer in layers if (value := _value(layer, "outlineLvl"))), "")
-        if outline.isdigit() and int(outline) < _BODY:
-            return min(int(outline) + 1, _MAX_LEVEL)
+        if number(outline, _BODY) < _BODY:
+            return min(number(outline) + 1, _MAX_LEVEL)
         if outline:
             return 0
         for name in names:
@@ -103,7 +108,7 @@ class Styles:
         if list_id in {"", "0"}:
             return None
         level = next((value for layer in layers if (value := _value(layer, "numPr", "ilvl"))), "0")
-        return list_id, min(int(level), 8) if level.isascii() and level.isdigit() else 0
+        return list_id, min(number(level), 8)
 
 
 class Numbering:
@@ -121,7 +126,7 @@ class Numbering:
             if tag(item) == "num":
                 levels = abstract.get(_value(item, "abstractNumId"), ())
                 self._levels[attribute(item, "numId")] = {
-                    int(attribute(level, "ilvl") or 0): level for level in levels if tag(level) == "lvl"
+                    number(attribute(level, "ilvl")): level for level in levels if tag(level) == "lvl"
                 }
         self._counts: dict[str, dict[int, int]] = defaultdict(dict)
 
@@ -129,20 +134,20 @@ class Numbering:
         """Count an item and return the mark in front of it, with a space; bullets are dashes."""
         counts, levels = self._counts[list_id], self._levels.get(list_id, {})
         start = _value(levels[level], "start") if level in levels else ""
-        counts[level] = counts[level] + 1 if level in counts else int(start) if start.isdigit() else 1
+        counts[level] = counts[level] + 1 if level in counts else number(start, 1)
         for deeper in [other for other in counts if other > level]:
             del counts[deeper]
         form = _value(levels[level], "numFmt") if level in levels else "bullet"
         if form in {"bullet", "none", ""}:
             return "" if form == "none" else "- "
 
-        def number(match: re.Match[str]) -> str:
+        def spelled(match: re.Match[str]) -> str:
             place = int(match[1]) - 1
             kind = _value(levels[place], "numFmt") if place in levels else "decimal"
             return _spelled(counts.get(place, 1), kind)
 
         pattern = _value(levels[level], "lvlText")[:40]
-        return f"{_PLACE.sub(number, pattern)} "
+        return f"{_PLACE.sub(spelled, pattern)} "
 
 
 def _spelled(number: int, form: str) -> str:
