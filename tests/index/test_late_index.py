@@ -109,8 +109,7 @@ def test_a_change_that_was_cut_off_leaves_no_vector_of_the_other_kind(encoder, d
         if name == point:
             raise CutError
 
-    for module in ("rag_embeddings.index.writer.failpoint",):
-        monkeypatch.setattr(module, cut)
+    monkeypatch.setattr("rag_embeddings.index.writer.failpoint", cut)
     with pytest.raises(CutError):
         Indexer(directory, late, slice_size=8).upsert(DOCUMENTS)
     monkeypatch.setattr("rag_embeddings.index.writer.failpoint", faults.failpoint)
@@ -119,6 +118,11 @@ def test_a_change_that_was_cut_off_leaves_no_vector_of_the_other_kind(encoder, d
     assert bool(summary.unchanged) != again
     check(directory, made_by, DOCUMENTS[:2])
     assert directory.ledger.dead() == []
+
+
+def test_a_pass_over_another_encoder_is_refused(encoder):
+    with pytest.raises(ValueError, match="another encoder"):
+        Pipeline(encoder, SPLITTER, LatePass(TransformerEncoder(toy_models.folder("mean"))))
 
 
 def test_an_index_remembers(encoder, directory):

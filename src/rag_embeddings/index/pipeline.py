@@ -27,11 +27,18 @@ class Pipeline:
         splitter: Document to chunks. If it has a ``language``, sentences are cut in that language.
         late: Makes the vectors from whole documents. None: each chunk and sentence is encoded by itself. Queries and
             the embedding space are the same either way.
+
+    Raises:
+        ValueError: If the late pass is over another encoder.
     """
 
     encoder: Encoder
     splitter: Splitter
     late: LatePass | None = None
+
+    def __post_init__(self) -> None:
+        if self.late is not None and self.late.encoder is not self.encoder:
+            raise ValueError(f"the late pass is over another encoder, {self.late.encoder!r}, than {self.encoder!r}")
 
     def settings(self) -> dict[str, Any]:
         """Return encoder, splitter and late pass as JSON-safe values."""
