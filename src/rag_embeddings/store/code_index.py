@@ -37,7 +37,7 @@ class CodeIndex(Protocol):
     def __len__(self) -> int: ...
 
     def add(self, codes: Codes) -> NDArray[np.int64]:
-        """Add codes; return the node of each."""
+        """Add codes; return the node of each, -1 for those that `search` would not find."""
         ...
 
     def search(self, query: Vectors, count: int) -> NDArray[np.int64]:
@@ -110,11 +110,19 @@ class CodeIndexFiles:
         if self._open is None or self._open[0] != meta["name"]:
             self.close()
             codec = self._loaded(meta)
-            path = self._path / f"index-{meta['name']}.codes"
-            if _checksum(path) != meta["checksum"]:
-                raise OutdatedError(str(path))
-            self._open = (meta["name"], codec, _opened(codec, path))
+            path = self._whole(meta)
+            try:
+                self._open = (meta["name"], codec, _opened(codec, path))
+            except StoreError as error:  # a writer has removed it just now
+                raise OutdatedError(str(path)) from error
         return self._open[2]
+
+    def _whole(self, meta: Mapping[str, Any]) -> Path:
+        """Return the path of an index whose file is as it was written: a graph with a flipped bit can end a process."""
+        path = self._path / f"index-{meta['name']}.codes"
+        if _checksum(path) != meta["checksum"]:
+            raise OutdatedError(str(path))
+        return path
 
     def _loaded(self, meta: Mapping[str, Any]) -> VectorCodec:
         path = self._path / f"codec-{meta['codec']}.safetensors"
@@ -137,26 +145,26 @@ class CodeIndexFiles:
         Args:
             records: The records; they may change meanwhile.
             anew: Fit the codec again, keep nothing.
+
+        Raises:
+            OutdatedError: If codec or index are not what they were.
         """
-        meta = records.meta("index")
+        meta = None if anew else records.meta("index")
         number = int(records.meta("builds") or 0) + 1
         records.remember("builds", number)
-        keep = meta is not None and not anew
-        codec = self._loaded(meta) if keep else self._fitted(records)
-        if keep and (meta["nodes"] - records.nodes_in_use()) * _STALE > meta["nodes"]:
-            keep = False
+        codec = self._fitted(records) if meta is None else self._loaded(meta)
+        keep = meta is not None and (meta["nodes"] - records.nodes_in_use()) * _STALE <= meta["nodes"]
         numbers, slots = records.numbered(outside=keep)
         if keep and not numbers:
             return
-        index = _opened(codec, self._path / f"index-{meta['name']}.codes" if keep else None, writable=True)
+        index = _opened(codec, self._whole(meta) if meta is not None and keep else None, writable=True)
         nodes = [
             index.add(codec.encode(records.read(slots[start : start + _BLOCK])))
             for start in range(0, len(slots), _BLOCK)
         ]
-        same_codec = meta is not None and meta["fingerprint"] == codec.fingerprint
         made = {
             "name": str(number),
-            "codec": meta["codec"] if same_codec else str(number),
+            "codec": str(number) if meta is None else meta["codec"],
             "fingerprint": codec.fingerprint,
             "nodes": len(index),
         }

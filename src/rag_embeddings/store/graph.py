@@ -22,6 +22,7 @@ _KINDS = {"binary": ("b1", "hamming", 8), "int8": ("i8", "l2sq", 1), "truncate":
 _NEIGHBORS = 8  # on each level; twice as many on the lowest: 90 bytes a node
 _EF_CONSTRUCTION = 128
 _EF_SEARCH = 256
+_ALONE = 1_000  # nodes added by one thread
 
 
 class Graph:
@@ -59,11 +60,9 @@ class Graph:
     @staticmethod
     def suits(codec: VectorCodec) -> bool:
         """Whether distances between codes of this codec rank as the similarity does."""
-        return (
-            codec.kind in _KINDS
-            and codec.similarity != "dot"
-            and (codec.kind, codec.similarity) != ("binary", "euclidean")
-        )
+        if codec.kind == "binary":  # signs say nothing about lengths
+            return codec.similarity == "cosine"
+        return codec.kind in _KINDS and codec.similarity != "dot"
 
     def __len__(self) -> int:
         return len(self._graph)
@@ -75,21 +74,32 @@ class Graph:
             codes: Shape (n, ``code_width``).
 
         Returns:
-            int64 of shape (n,), the node of each: a new one, or the one that has the same code.
+            int64 of shape (n,), the node of each: a new one, or the one that has the same code; -1 for a code that the
+            graph does not find, although it is there.
         """
         flat = np.ascontiguousarray(codes).view(np.dtype((np.void, codes.shape[1] * codes.itemsize))).ravel()
         _, firsts, inverse = np.unique(flat, return_index=True, return_inverse=True)
         unique = np.ascontiguousarray(codes[firsts])
-        nodes = np.full(len(unique), -1, dtype=np.int64)
-        if len(self):
-            found = self._graph.search(unique, 1)
-            same = found.distances.ravel() == 0
-            nodes[same] = found.keys.ravel()[same]
+        nodes = self._same(unique)
         new = np.flatnonzero(nodes < 0)
-        nodes[new] = np.arange(len(self), len(self) + len(new))
-        if len(new):
-            self._graph.add(nodes[new].astype(np.uint64), unique[new], copy=True)
+        keys = np.arange(len(self), len(self) + len(new), dtype=np.uint64)
+        # Threads that add to an almost empty graph do not see each other's nodes, and leave some without neighbours.
+        alone = max(0, min(_ALONE - len(self), len(new)))
+        if alone:
+            self._graph.add(keys[:alone], unique[new[:alone]], copy=True, threads=1)
+        if alone < len(new):
+            self._graph.add(keys[alone:], unique[new[alone:]], copy=True)
+        nodes[new] = self._same(unique[new])
         return nodes[inverse]
+
+    def _same(self, codes: Codes) -> NDArray[np.int64]:
+        """Return for each code the node that has it, -1 where none is found."""
+        nodes = np.full(len(codes), -1, dtype=np.int64)
+        if len(self) and len(codes):
+            found = self._graph.search(codes, 1)
+            same = np.reshape(found.distances, len(codes)) == 0
+            nodes[same] = np.reshape(found.keys, len(codes))[same]
+        return nodes
 
     def search(self, query: Vectors, count: int) -> NDArray[np.int64]:
         """Return the nodes whose codes are nearest to the query's, best first; fewer if there are fewer."""

@@ -181,7 +181,10 @@ class QuantizedStore:
         with self._building:
             with self._lock:
                 self._become_writer()
-            self._files.build(self._records, anew=anew)
+            try:
+                self._files.build(self._records, anew=anew)
+            except OutdatedError as error:
+                raise self._damaged(error) from error
 
     def purge(self) -> None:
         """Remove from the files what is left of deleted records: their codes, texts and vectors."""
@@ -274,8 +277,11 @@ class QuantizedStore:
                     return read()
             except OutdatedError as error:
                 overtaken = error
-        raise StoreError(
-            f"{str(self.path)!r} is damaged: {overtaken} is not as it was written. Records can be written again; "
+        raise self._damaged(overtaken)
+
+    def _damaged(self, error: OutdatedError) -> StoreError:
+        return StoreError(
+            f"{str(self.path)!r} is damaged: {error} is not as it was written. Records can be written again; "
             "the index is made again by build(anew=True)"
         )
 

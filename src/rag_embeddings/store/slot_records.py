@@ -181,11 +181,15 @@ class SlotRecords:
             self.database.execute(statement).fetchall()
 
     def assign(self, numbers: Sequence[int], nodes: NDArray[np.int64]) -> None:
-        """Say in which node of the index the code of each record stands; numbers that are gone are skipped."""
+        """Say in which node of the index the code of each record stands.
+
+        Args:
+            numbers: Numbers of records; those that are gone are skipped.
+            nodes: As many; -1 for a record that the index does not find, which goes on to be compared by itself.
+        """
+        found = (None if node < 0 else node for node in nodes.tolist())
         with self.database.writing():
-            self.database.execute_many(
-                "UPDATE records SET node = ? WHERE number = ?", zip(nodes.tolist(), numbers, strict=True)
-            )
+            self.database.execute_many("UPDATE records SET node = ? WHERE number = ?", zip(found, numbers, strict=True))
 
     def unassign(self) -> None:
         """Say that no record is in the index."""
@@ -198,12 +202,13 @@ class SlotRecords:
         """Return the records that exist, in the order of ``ids``."""
         with self.database.reading():
             rows = self._rows_of("id, slot, checksum, text, metadata", possible(ids))
-            matrix = self._read(np.array([row[1] for row in rows], dtype=np.int64))
+            # Copied, then checked: another process may overwrite what is mapped at any moment.
+            matrix = np.array(self._read(np.array([row[1] for row in rows], dtype=np.int64)))
         found = {}
         for (identity, _, checksum, text, metadata), vector in zip(rows, matrix, strict=True):
             if _checksum(vector) != checksum:
                 raise OutdatedError(identity)
-            found[identity] = Record(identity, np.array(vector), text, load_metadata(metadata))
+            found[identity] = Record(identity, vector.copy(), text, load_metadata(metadata))
         return [found[identity] for identity in ids if identity in found]
 
     def contains(self, ids: Sequence[str]) -> set[str]:
@@ -284,6 +289,8 @@ class SlotRecords:
         if not len(slots):
             return []
         scores = self._file().scores(slots, query, similarity)
+        if np.isnan(scores).any():
+            raise OutdatedError(f"the vector in slot {slots[np.isnan(scores)][0]}")
         if k < len(slots):
             good = scores >= np.partition(scores, -k)[-k]  # more than k where some are equal
             slots, scores = slots[good], scores[good]

@@ -84,11 +84,15 @@ class VectorFile:
         return rows[slots]
 
     def scores(self, slots: Slots, query: Vectors, similarity: Similarity) -> NDArray[np.float64]:
-        """Compare rows with a vector; see `similarities`. ``slots`` are best in ascending order."""
+        """Compare rows with a vector; see `similarities`. ``slots`` are best in ascending order.
+
+        A row of zeros, which is one that was erased, may have no score (NaN).
+        """
         scores = np.empty(len(slots), dtype=np.float64)
-        for start in range(0, len(slots), _BLOCK):
-            part = slots[start : start + _BLOCK]
-            scores[start : start + len(part)] = similarities(self.read(part), query, similarity)
+        with np.errstate(invalid="ignore"):
+            for start in range(0, len(slots), _BLOCK):
+                part = slots[start : start + _BLOCK]
+                scores[start : start + len(part)] = similarities(self.read(part), query, similarity)
         return scores
 
     def close(self) -> None:
