@@ -75,7 +75,9 @@ def test_imports_run_one_way(path: Path) -> None:
         if target in BASE or there == here or here in {"", "testing"} or target == "":
             continue
         if here in ROOMS:
-            protocols = {"encode.base", "encode.profile", *STORED_CODECS * (here == "store")} | MEETINGS.get(module, set())
+            protocols = {"encode.base", "encode.profile", *STORED_CODECS * (here == "store")} | MEETINGS.get(
+                module, set()
+            )
             assert target in protocols, f"{module} imports {target}: rooms see only protocols"
         elif here in MIDDLE:
             assert there in ROOMS or target.endswith(".base"), f"{module} imports {target}"

@@ -155,7 +155,6 @@ class Writer:
             store.upsert([unit.record(vectors_of[unit.id]) for unit in part])
             failpoint("index.after_refresh")
 
-
     def _encoded(self, units: Sequence[_Unit]) -> Vectors:
         texts = [unit.embedding_text for unit in units]
         self.encoded += len(texts)

@@ -97,8 +97,8 @@ class SentenceParentIndex(DocumentIndex):
     score: Literal["best", "mean"] = "best"
     """What ranks a passage: its best sentence, or the mean of that and the passage itself."""
     context_in_content: bool = False
-    """Whether ``page_content`` begins with the passage's context (headings, notes), for chains that show nothing else of
-    a passage to the model. It then ends with the slice that ``start_index`` and ``end_index`` name."""
+    """Whether ``page_content`` begins with the passage's context (headings, notes), for chains that show nothing else
+    of a passage to the model. It then ends with the slice that ``start_index`` and ``end_index`` name."""
     late: bool | None = Field(default=None, frozen=True)
     """Whether vectors of sentences and passages know their whole document (late chunking). None: as the directory was
     last written; for a new one they do not. `LateChunkingEmbeddings` brings its own windows and mix."""
