@@ -92,7 +92,12 @@ OTHERS = {
     "similarity": "dot",
     "weights": "abc",
     "revision": "main",
+    "query_suffix": "?",
+    "query_adapter": "retrieval.query",
+    "document_adapter": "retrieval.passage",
+    "layers": 3,
 }
+ASIDE = {"max_tokens": 7, "document_tokens": 5, "query_model": "q", "sources": {"pooling": "caller"}}
 
 
 class Renamed(DeterministicEncoder):
@@ -102,7 +107,7 @@ class Renamed(DeterministicEncoder):
 
 
 def test_every_field_of_a_profile_is_tried():
-    assert OTHERS.keys() | {"max_tokens", "document_tokens"} == {field.name for field in dataclasses.fields(Profile)}
+    assert OTHERS.keys() | ASIDE.keys() == {field.name for field in dataclasses.fields(Profile)}
 
 
 @pytest.fixture(scope="module")
@@ -127,10 +132,11 @@ def test_vectors_of_another_space_are_refused(field, stamped):
         check_index(directory, corpus(0, 1), pipeline(Renamed(PROFILE)))
 
 
-def test_the_longest_input_does_not_change_the_space(stamped):
-    shorter = Renamed(dataclasses.replace(PROFILE, max_tokens=7))
+@pytest.mark.parametrize("field", ASIDE)
+def test_what_changes_no_vector_does_not_change_the_space(field, stamped):
+    other = Renamed(dataclasses.replace(PROFILE, **{field: ASIDE[field]}))
     with IndexDirectory.open(stamped) as directory:
-        assert SentenceParentSearch(directory, shorter).search("Document 0", 1)
+        assert SentenceParentSearch(directory, other).search("Document 0", 1)
         assert directory.profile == PROFILE
 
 
