@@ -8,6 +8,7 @@ from llama_index.core.schema import Document
 
 import toy_models
 from rag_embeddings.llama_index import (
+    DualEncoderEmbedding,
     InstructionEmbedding,
     RecursiveNodeParser,
     SentenceParentRetriever,
@@ -19,6 +20,15 @@ EMBEDDING_OPTIONS = {
     "model_name": "another/model",
     "query_prompt": "query: ",
     "document_prompt": "passage: ",
+    "task": "clustering",
+    "prompt_slots": {"domain": "legal"},
+    "catalog_name": "BAAI/bge-m3",
+    "pooling": "cls",
+    "similarity_name": "dot",
+    "layers": 1,
+    "max_tokens": 20,
+    "precision": "bf16",
+    "cache_path": "vectors.sqlite",
     "device": "meta",
     "revision": "main",
     "normalize": False,
@@ -53,6 +63,18 @@ def toy(tmp_path_factory):
 def test_instruction_embedding_of_a_toy_with_prompts(toy):
     make = partial(InstructionEmbedding, toy, device="cpu")
     check_embedding(lambda **options: InstructionEmbedding(**{"model_name": toy, **options}), options=EMBEDDING_OPTIONS)
+    check_embedding(make, texts=["a", "river rose", "a"])
+
+
+def test_dual_encoder_embedding_of_two_toys(toy):
+    other = str(toy_models.folder("mean_unigram"))
+    options = {"query_embedding": InstructionEmbedding(toy), "similarity_name": "dot", "embed_batch_size": 3}
+    options["text_embedding"] = InstructionEmbedding(toy, layers=1)
+    make = partial(DualEncoderEmbedding, query_embedding=other, text_embedding=toy)
+    check_embedding(
+        lambda **changed: DualEncoderEmbedding(**{"query_embedding": other, "text_embedding": toy, **changed}),
+        options=options,
+    )
     check_embedding(make, texts=["a", "river rose", "a"])
 
 

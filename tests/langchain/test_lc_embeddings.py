@@ -6,12 +6,15 @@ import pickle
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
+from langchain_core.embeddings import DeterministicFakeEmbedding
+from pydantic import PrivateAttr, ValidationError
 
 import toy_models
 from rag_embeddings.encode.base import Encoder, Role
+from rag_embeddings.encode.transformer import TransformerEncoder
 from rag_embeddings.encode.wrap import wrap
-from rag_embeddings.langchain import InstructionEmbeddings
+from rag_embeddings.errors import UnsupportedModelError
+from rag_embeddings.langchain import CachedEmbeddings, DualEncoderEmbeddings, InstructionEmbeddings
 from rag_embeddings.testing.encoder import DeterministicEncoder
 
 
@@ -143,6 +146,13 @@ def test_every_setting_reaches_the_encoder():
         model="some/model",
         query_prompt="q",
         document_prompt="",
+        task="t",
+        prompt_slots={"domain": "d"},
+        catalog_name="c",
+        pooling="cls",
+        similarity="dot",
+        layers=2,
+        max_tokens=9,
         device="cpu",
         revision="r",
         normalize=False,
@@ -157,6 +167,13 @@ def test_every_setting_reaches_the_encoder():
         "model": "some/model",
         "query_prompt": "q",
         "document_prompt": "",
+        "task": "t",
+        "prompt_slots": {"domain": "d"},
+        "catalog_name": "c",
+        "pooling": "cls",
+        "similarity": "dot",
+        "layers": 2,
+        "max_tokens": 9,
         "device": "cpu",
         "revision": "r",
         "normalize": False,
@@ -187,3 +204,78 @@ def test_settings_cannot_change_behind_the_model():
     embeddings = InstructionEmbeddings()
     with pytest.raises(ValidationError):
         embeddings.query_prompt = "x"
+
+
+class Counting(DeterministicFakeEmbedding):
+    """Somebody else's embeddings, whose queries and documents differ and which count what they embed."""
+
+    _seen: list[str] = PrivateAttr(default_factory=list)
+
+    def embed_documents(self, texts):
+        self._seen.extend(texts)
+        return [super(Counting, self).embed_query("document " + text) for text in texts]
+
+    def embed_query(self, text):
+        self._seen.append(text)
+        return super().embed_query("query " + text)
+
+
+FAKE = DeterministicFakeEmbedding(size=6)
+
+
+def test_every_setting_of_the_encoder_can_be_set():
+    known = set(TransformerEncoder("m").settings()) - {"model", "progress"}
+    assert known <= set(InstructionEmbeddings.model_fields)
+
+
+class TestCached:
+    def test_queries_and_documents_of_one_text_are_kept_apart(self, tmp_path):
+        inside = Counting(size=6)
+        path = str(tmp_path / "vectors.sqlite")
+        for _ in range(2):
+            cached = CachedEmbeddings(embeddings=inside, cache_path=path, model="fake")
+            assert np.allclose(cached.embed_query("a"), FAKE.embed_query("query a"))
+            expected = [FAKE.embed_query("document " + text) for text in "aba"]
+            assert np.allclose(cached.embed_documents(["a", "b", "a"]), expected)
+        assert sorted(set(inside._seen)) == ["a", "b", "dimensions"]
+        assert len(inside._seen) == 2 + 3  # a probe for the width each time; a as query, a and b as documents
+
+    async def test_async_too(self, tmp_path):
+        cached = CachedEmbeddings(embeddings=Counting(size=6), cache_path=str(tmp_path / "v.sqlite"), model="fake")
+        assert await cached.aembed_documents(["a"]) == cached.embed_documents(["a"])
+        assert await cached.aembed_query("a") == cached.embed_query("a")
+
+    def test_embeddings_that_name_no_model_need_a_name(self, tmp_path):
+        with pytest.raises(ValidationError, match="model="):
+            CachedEmbeddings(embeddings=Counting(size=6), cache_path=str(tmp_path / "v.sqlite"))
+
+    def test_copies_and_pickles(self, tmp_path):
+        inside = InstructionEmbeddings(model=str(toy_models.folder("prompts")))
+        cached = CachedEmbeddings(embeddings=inside, cache_path=str(tmp_path / "v.sqlite"))
+        before = cached.embed_query("a")
+        again = pickle.loads(pickle.dumps(cached))  # noqa: S301
+        for other in (again, copy.deepcopy(cached), cached.model_copy(update={"cache_bytes": 1 << 20})):
+            assert np.allclose(other.embed_query("a"), before, atol=1e-6)
+            assert other.embeddings == inside
+
+
+class TestDual:
+    def test_each_role_has_its_model(self):
+        query, document = str(toy_models.folder("mean_unigram")), str(toy_models.folder("prompts"))
+        dual = DualEncoderEmbeddings(query_embeddings=query, document_embeddings=document)
+        one, other = InstructionEmbeddings(model=query), InstructionEmbeddings(model=document)
+        assert np.allclose(dual.embed_query("a"), one.embed_query("a"), atol=1e-6)
+        assert np.allclose(dual.embed_documents(["a"]), other.embed_documents(["a"]), atol=1e-6)
+        again = pickle.loads(pickle.dumps(dual))  # noqa: S301
+        assert np.allclose(again.embed_query("a"), dual.embed_query("a"), atol=1e-6)
+        assert again.encoder.profile == dual.encoder.profile
+        assert wrap(dual) is dual.encoder
+
+    def test_somebody_elses_embeddings_will_do(self):
+        dual = DualEncoderEmbeddings(query_embeddings=Counting(size=6), document_embeddings=Counting(size=6))
+        assert np.allclose(dual.embed_query("a"), FAKE.embed_query("query a"))
+
+    def test_widths_that_differ_are_refused(self):
+        dual = DualEncoderEmbeddings(query_embeddings=Counting(size=6), document_embeddings=Counting(size=7))
+        with pytest.raises(UnsupportedModelError, match="6 dimensions"):
+            dual.embed_query("a")

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from hostile_texts import texts
 from rag_embeddings.encode.base import Role
 from rag_embeddings.encode.transformer import TransformerEncoder
-from rag_embeddings.llama_index import InstructionEmbedding, RecursiveNodeParser
+from rag_embeddings.llama_index import DualEncoderEmbedding, InstructionEmbedding, RecursiveNodeParser
 from rag_embeddings.split.recursive import RecursiveSplitter
 from rag_embeddings.text import Document as CoreDocument
 
@@ -106,6 +106,13 @@ def test_settings_are_kept_in_json():
         model_name="m",
         query_prompt="",
         document_prompt="d",
+        task="t",
+        prompt_slots={"domain": "d"},
+        catalog_name="BAAI/bge-m3",
+        pooling="cls",
+        similarity_name="dot",
+        layers=2,
+        max_tokens=9,
         device="cpu",
         revision="r",
         normalize=False,
@@ -128,6 +135,13 @@ def test_settings_are_kept_in_json():
         "revision": "r",
         "query_prompt": "",
         "document_prompt": "d",
+        "task": "t",
+        "prompt_slots": {"domain": "d"},
+        "catalog_name": "BAAI/bge-m3",
+        "pooling": "cls",
+        "similarity": "dot",
+        "layers": 2,
+        "max_tokens": 9,
         "normalize": False,
         "dimensions": 3,
         "too_long": "error",
@@ -140,13 +154,17 @@ def test_settings_are_kept_in_json():
 
 def test_every_setting_of_the_encoder_can_be_set():
     known = set(TransformerEncoder("m").settings()) - {"model", "progress"}
-    assert known <= set(InstructionEmbedding.model_fields)
+    assert {"similarity_name" if name == "similarity" else name for name in known} <= set(
+        InstructionEmbedding.model_fields
+    )
 
 
 def test_the_pipelines_cache_key_tells_settings_apart():
     nodes = [TextNode(text=TEXT)]
     options = [{}, {"query_prompt": ""}, {"query_prompt": "a"}, {"document_prompt": ""}, {"dimensions": 8}]
     options += [{"normalize": True}, {"revision": "a"}, {"too_long": "error"}, {"model_name": "b"}]
+    options += [{"task": "a"}, {"prompt_slots": {"domain": "a"}}, {"catalog_name": "BAAI/bge-m3"}, {"pooling": "cls"}]
+    options += [{"similarity_name": "dot"}, {"layers": 2}, {"max_tokens": 9}]
     options += [{"precision": "bf16"}, {"precision": "auto"}]
     keys = {get_transformation_hash(nodes, InstructionEmbedding(**option)) for option in options}
     assert len(keys) == len(options)
@@ -243,3 +261,28 @@ def test_as_a_transformation_it_embeds_what_models_may_see(prompted):
     assert np.allclose(embedding(nodes)[0].embedding, expected, atol=1e-6)
     assert np.allclose(asyncio.run(embedding.acall(nodes))[0].embedding, expected, atol=1e-6)
     assert nodes[0].get_content(MetadataMode.EMBED) == "a: rose\n\nriver"
+
+
+def test_a_cache_of_ours_tells_queries_from_texts(prompted, tmp_path):
+    path = str(tmp_path / "vectors.sqlite")
+    plain = InstructionEmbedding(prompted)
+    for _ in range(2):
+        cached = InstructionEmbedding(prompted, cache_path=path)
+        assert np.allclose(cached.get_query_embedding(TEXT), plain.get_query_embedding(TEXT), atol=1e-6)
+        assert np.allclose(cached.get_text_embedding(TEXT), plain.get_text_embedding(TEXT), atol=1e-6)
+    assert cached.encoder.cache.info().hits == 2
+
+
+def test_two_models_as_one(prompted, bytewise):
+    dual = DualEncoderEmbedding(
+        query_embedding=InstructionEmbedding(bytewise, document_prompt="never used "), text_embedding=prompted
+    )
+    text = InstructionEmbedding(prompted)
+    assert np.allclose(dual.get_text_embedding(TEXT), text.get_text_embedding(TEXT), atol=1e-6)
+    query = InstructionEmbedding(bytewise)
+    assert np.allclose(dual.get_query_embedding(TEXT), query.get_query_embedding(TEXT), atol=1e-6)
+    assert dual.model_name == f"{bytewise} -> {prompted}"
+    assert isinstance(DualEncoderEmbedding.from_json(dual.to_json()).text_embedding, InstructionEmbedding)
+    dual.query_embedding.query_prompt = "find: "
+    changed = InstructionEmbedding(bytewise, query_prompt="find: ")
+    assert np.allclose(dual.get_query_embedding(TEXT), changed.get_query_embedding(TEXT), atol=1e-6)

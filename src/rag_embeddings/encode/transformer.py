@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 from dataclasses import replace
@@ -407,6 +408,10 @@ class TransformerEncoder:
                 "%s. It is encoded in parts and their mean is taken; this is said once per encoder", message
             )
         return fitting_pieces(entry, text, message)
+
+
+OPTIONS = tuple(name for name in inspect.signature(TransformerEncoder).parameters if name not in {"model", "progress"})
+"""Names of the arguments that change how a model is loaded or used; the framework classes have a field for each."""
 
 
 def _headings(texts: Sequence[str], role: Role, titles: Sequence[str] | None) -> list[str]:

@@ -1,32 +1,31 @@
-"""Local embedding models as a LlamaIndex embedding, with the model's own query and document prompts."""
+"""Local embedding models as LlamaIndex embeddings, with the model's own query and document prompts."""
 
-import asyncio
-from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Hashable
+from typing import Any, Literal
 
-from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
-from llama_index.core.bridge.pydantic import Field, PrivateAttr, field_validator
+from llama_index.core.bridge.pydantic import Field
 
-from rag_embeddings.encode.base import Role
-from rag_embeddings.llama_index.component import PortableComponent
-
-if TYPE_CHECKING:
-    from rag_embeddings.encode.transformer import TransformerEncoder
+from rag_embeddings.encode.base import Encoder
+from rag_embeddings.encode.cache import CachedEncoder, VectorCache
+from rag_embeddings.encode.transformer import OPTIONS, TransformerEncoder
+from rag_embeddings.llama_index.encoded import EncodedEmbedding
+from rag_embeddings.text import canonical_json
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
-_building = Lock()
 
-
-class InstructionEmbedding(PortableComponent, BaseEmbedding):
+class InstructionEmbedding(EncodedEmbedding):
     """A sentence-transformers model that knows queries from documents.
 
-    Prompts come from the model's own configuration and are applied to every query and every text; newlines reach the
-    tokenizer as they are. The weights are loaded at the first use. A pickle, a copy and ``to_dict()`` carry every
-    setting and no weights. Concurrent calls, threads or tasks, are safe.
+    Prompts come from you, else from the model's own configuration, else from the catalog of this package, and are
+    applied to every query and every text; newlines reach the tokenizer as they are.
+    ``embed_model.encoder.profile.explain()`` says what is used and who decided on it. The weights are loaded at the
+    first use. A pickle, a copy and ``to_dict()`` carry every setting and no weights. Concurrent calls, threads or
+    tasks, are safe.
 
-    ``embeddings_cache`` is refused: LlamaIndex keys it by the bare text, so that a query would be answered with the
-    vector of the document of the same text, or with that of another model.
+    ``cache_path`` keeps vectors on disk, by role, prompt and everything else that changes them. LlamaIndex's own
+    ``embeddings_cache`` is refused: it is keyed by the bare text, so that a query would be answered with the vector of
+    the document of the same text, or with that of another model.
 
     Examples:
         ```python
@@ -40,18 +39,46 @@ class InstructionEmbedding(PortableComponent, BaseEmbedding):
 
     model_name: str = Field(default=DEFAULT_MODEL, description="Name on the Hugging Face hub, or a local folder.")
     query_prompt: str | None = Field(
-        default=None, description="Put in front of queries. None: the model's own. Empty: none."
+        default=None, description="Put in front of queries. None: the model's own, else the catalog's. Empty: none."
     )
     document_prompt: str | None = Field(
-        default=None, description="Put in front of texts. None: the model's own. Empty: none."
+        default=None, description="Put in front of texts. None: the model's own, else the catalog's. Empty: none."
+    )
+    task: str | None = Field(
+        default=None,
+        description="What texts are embedded for: the name of one of the model's prompts or adapters, or, for models "
+        "that are told, one sentence.",
+    )
+    prompt_slots: dict[str, str] | None = Field(
+        default=None, description="What fills other slots of the model's template: {'domain': 'legal'}."
+    )
+    catalog_name: str | None = Field(
+        default=None,
+        description="The published model that a folder holds a copy of, if the catalog's prompts are to be used.",
+    )
+    pooling: str | None = Field(
+        default=None,
+        description="'cls', 'mean', 'max', 'weightedmean', 'lasttoken', 'mean_sqrt_len_tokens' or "
+        "'mean_without_first'. None: the model's own.",
     )
     device: str | None = Field(default=None, description="'cpu', 'cuda', 'mps', ... None: the best that is there.")
     revision: str | None = Field(
         default=None, description="Branch, tag or commit on the hub. None: the default branch."
     )
     normalize: bool | None = Field(default=None, description="Scale vectors to length 1. None: as the model does.")
+    similarity_name: Literal["cosine", "dot", "euclidean"] | None = (
+        Field(  # `similarity` is a method of every embedding
+            default=None, description="How indexes compare vectors. None: as the model was trained for."
+        )
+    )
     dimensions: int | None = Field(
         default=None, ge=1, description="Keep the first so many dimensions, for models trained for it. None: all."
+    )
+    layers: int | None = Field(
+        default=None, ge=1, description="Run only so many of the lower layers, for models trained for it. None: all."
+    )
+    max_tokens: int | None = Field(
+        default=None, ge=1, description="Take texts of so many tokens. None: as many as the model takes."
     )
     too_long: Literal["split", "error"] = Field(
         default="split",
@@ -68,75 +95,26 @@ class InstructionEmbedding(PortableComponent, BaseEmbedding):
     trust_remote_code: bool = Field(
         default=False, description="Run Python code that comes with the model. Off unless you have read that code."
     )
-    embed_batch_size: int = Field(
-        default=1024,
-        gt=0,
-        le=2048,
-        description="Texts handed to the encoder in one call; the encoder makes batches by tokens itself.",
+    cache_path: str | None = Field(
+        default=None, description="File in which vectors are kept and looked up by role. None: they are not kept."
     )
 
-    _loaded: tuple[tuple[Any, ...], Any] | None = PrivateAttr(default=None)
-
     def __init__(self, model_name: str = DEFAULT_MODEL, **kwargs: Any) -> None:
-        super().__init__(model_name=model_name, **kwargs)  # type: ignore[call-arg]  # a field of BaseEmbedding
+        super().__init__(model_name=model_name, **kwargs)
 
     @classmethod
     def class_name(cls) -> str:
         """Return the name under which LlamaIndex serialises this class."""
         return "InstructionEmbedding"
 
-    @field_validator("embeddings_cache")
-    @classmethod
-    def _refuse_cache(cls, cache: object) -> None:
-        if cache is not None:
-            raise ValueError(
-                f"embeddings_cache={type(cache).__name__}(...) cannot be used: LlamaIndex keys it by the bare text, "
-                "so a query and a document of the same text would share one vector. Leave embeddings_cache out"
-            )
+    def _settings(self) -> Hashable:
+        return canonical_json({**self._options(), "model_name": self.model_name, "cache_path": self.cache_path})
 
-    @property
-    def encoder(self) -> "TransformerEncoder":
-        """The encoder behind this object; made at the first use, and again after a setting was assigned."""
-        from rag_embeddings.encode.transformer import TransformerEncoder  # noqa: PLC0415  # imports torch
+    def _options(self) -> dict[str, Any]:
+        """Return the arguments of the core's encoder that are set."""
+        names = {name: "similarity_name" if name == "similarity" else name for name in OPTIONS}
+        return {name: value for name, field in names.items() if (value := getattr(self, field)) is not None}
 
-        options = {
-            "device": self.device,
-            "revision": self.revision,
-            "query_prompt": self.query_prompt,
-            "document_prompt": self.document_prompt,
-            "normalize": self.normalize,
-            "dimensions": self.dimensions,
-            "too_long": self.too_long,
-            "precision": self.precision,
-            "trust_remote_code": self.trust_remote_code,
-        }
-        if self.batch_tokens is not None:
-            options["batch_tokens"] = self.batch_tokens
-        key = (self.model_name, *options.items())
-        with _building:
-            if self._loaded is None or self._loaded[0] != key:
-                self._loaded = (key, TransformerEncoder(self.model_name, **options))  # type: ignore[arg-type]
-            encoder: TransformerEncoder = self._loaded[1]
-            return encoder
-
-    def _encode(self, texts: list[str], role: Role) -> list[Embedding]:
-        vectors: list[Embedding] = self.encoder.encode(texts, role).tolist() if texts else []
-        return vectors
-
-    def _get_query_embedding(self, query: str) -> Embedding:
-        return self._encode([query], Role.QUERY)[0]
-
-    def _get_text_embedding(self, text: str) -> Embedding:
-        return self._encode([text], Role.DOCUMENT)[0]
-
-    def _get_text_embeddings(self, texts: list[str]) -> list[Embedding]:
-        return self._encode(texts, Role.DOCUMENT)
-
-    async def _aget_query_embedding(self, query: str) -> Embedding:
-        return await asyncio.to_thread(self._get_query_embedding, query)
-
-    async def _aget_text_embedding(self, text: str) -> Embedding:
-        return await asyncio.to_thread(self._get_text_embedding, text)
-
-    async def _aget_text_embeddings(self, texts: list[str]) -> list[Embedding]:
-        return await asyncio.to_thread(self._get_text_embeddings, texts)
+    def _made(self) -> Encoder:
+        encoder = TransformerEncoder(self.model_name, **self._options())
+        return encoder if self.cache_path is None else CachedEncoder(encoder, VectorCache(self.cache_path))
