@@ -16,7 +16,7 @@ demo: $(READY)
 	$(BIN)/python examples/demo.py --db $(DEMO)
 
 test: $(READY)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --timeout 300
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
