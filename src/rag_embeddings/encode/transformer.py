@@ -13,6 +13,7 @@ import numpy as np
 from rag_embeddings.encode.base import Role, validated
 from rag_embeddings.encode.batch_queue import BatchQueue
 from rag_embeddings.encode.pieces import finish, fitting_pieces, tokens_of, weighted_means
+from rag_embeddings.encode.resolve import DEFAULT_MODEL
 from rag_embeddings.encode.setup import POOLINGS, SIMILARITIES, set_up
 from rag_embeddings.encode.token_pass import TokenModel, TokenText, token_vectors
 from rag_embeddings.encode.windows import Windows
@@ -90,7 +91,7 @@ class TransformerEncoder:
 
     def __init__(
         self,
-        model: str | PathLike[str] = "sentence-transformers/all-MiniLM-L6-v2",
+        model: str | PathLike[str] = DEFAULT_MODEL,
         *,
         device: str | None = None,
         revision: str | None = None,

@@ -5,10 +5,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from rag_embeddings.encode.resolve import DEFAULT_MODEL
 from rag_embeddings.encode.transformer import OPTIONS, TransformerEncoder
 from rag_embeddings.langchain.encoded import EncodedEmbeddings
-
-DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 class InstructionEmbeddings(EncodedEmbeddings):

@@ -7,11 +7,10 @@ from llama_index.core.bridge.pydantic import Field
 
 from rag_embeddings.encode.base import Encoder
 from rag_embeddings.encode.cache import CachedEncoder, VectorCache
+from rag_embeddings.encode.resolve import DEFAULT_MODEL
 from rag_embeddings.encode.transformer import OPTIONS, TransformerEncoder
 from rag_embeddings.llama_index.encoded import EncodedEmbedding
 from rag_embeddings.text import canonical_json
-
-DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 class InstructionEmbedding(EncodedEmbedding):
