@@ -18,25 +18,30 @@ class Match:
         chunk: The parent passage, with the document it stands in.
         score: Larger is better; what it means is the retriever's ``score`` option.
         sentences: Spans of the sentences that matched, best first, in characters of the document.
+        linked_from: Id of the chunk whose link led here, where no sentence did; empty otherwise.
     """
 
     chunk: Chunk
     score: float
     sentences: tuple[Span, ...]
+    linked_from: str = ""
 
     def metadata(self) -> dict[str, Any]:
         """Return what both frameworks show beside the passage.
 
         Returns:
             The document's own metadata, the chunk's, and ``start_index``, ``end_index``, ``source_id``, ``chunk_id``,
-            ``score`` and ``matches`` (a list of ``[start, end]`` of the sentences that matched, best first), and
-            ``context`` where the chunk has one.
+            ``score`` and ``matches`` (a list of ``[start, end]`` of the sentences that matched, best first); and
+            where there is such a thing, ``context``, ``spans`` (of a passage of several, such as
+            ``"0-57,120-188"``; the two indices enclose them) and ``linked_from``.
             All JSON-safe where the document's metadata is. The caller's own: nothing in it is shared with the index.
         """
         return {
             **deepcopy(dict(self.chunk.document.metadata)),
             **deepcopy(dict(self.chunk.metadata)),
             **({"context": self.chunk.context} if self.chunk.context else {}),
+            **({"spans": spans} if (spans := _spelled(self.chunk.spans)) else {}),
+            **({"linked_from": self.linked_from} if self.linked_from else {}),
             "start_index": self.chunk.start,
             "end_index": self.chunk.end,
             "source_id": self.chunk.document.id,
@@ -44,3 +49,7 @@ class Match:
             "score": self.score,
             "matches": [[span.start, span.end] for span in self.sentences],
         }
+
+
+def _spelled(spans: tuple[Span, ...]) -> str:
+    return ",".join(f"{span.start}-{span.end}" for span in spans) if len(spans) > 1 else ""
