@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from rag_embeddings.encode.base import Vectors
+    from rag_embeddings.store.where import Where
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,14 @@ class Store(Protocol):
         """Remove records. Ids that do not exist are ignored."""
         ...
 
-    def search(self, vector: Vectors, k: int) -> list[Hit]:
-        """Return the k most similar records, best first (fewer if the store holds fewer)."""
+    def search(self, vector: Vectors, k: int, *, where: Where | None = None) -> list[Hit]:
+        """Return the k most similar records, best first; fewer if fewer are there.
+
+        Args:
+            vector: The query, shape (dim,).
+            k: Number of hits.
+            where: Only records that fulfil a condition.
+        """
         ...
 
     def get(self, ids: Sequence[str]) -> list[Record]:
@@ -70,8 +77,8 @@ class Store(Protocol):
         """Return those of ``ids`` that exist."""
         ...
 
-    def ids(self) -> Iterator[str]:
-        """Yield every id, in no particular order, without holding them all."""
+    def ids(self, where: Where | None = None) -> Iterator[str]:
+        """Yield every id, or those of records that fulfil a condition, in no particular order."""
         ...
 
     def __len__(self) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import os
 from contextlib import nullcontext
+from itertools import islice
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,8 @@ import numpy as np
 
 from rag_embeddings.errors import ChromaDamagedError, IndexNotFoundError, StoreError, require
 from rag_embeddings.store.base import Hit, Record
-from rag_embeddings.store.records import checked_query, possible, prepared
+from rag_embeddings.store.records import best_hits, checked_query, possible, prepared, similarities
+from rag_embeddings.store.where_chroma import translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from rag_embeddings.encode.base import Vectors
     from rag_embeddings.encode.profile import Similarity
+    from rag_embeddings.store.where import Where
 
 _SPACES = {"cosine": "cosine", "dot": "ip", "euclidean": "l2"}
 # Of the ten nearest neighbours of 20,000 vectors of 384 dimensions, Chroma's defaults (search 100, 16 neighbours) found
@@ -164,8 +167,14 @@ class ChromaStore:
                 with self._guard():
                     collection.delete(ids=wanted[start : start + self._slice])
 
-    def search(self, vector: Vectors, k: int) -> list[Hit]:
+    def search(self, vector: Vectors, k: int, *, where: Where | None = None) -> list[Hit]:
         """Return the k most similar records, best first (fewer if the store holds fewer).
+
+        Args:
+            vector: The query, shape (dim,).
+            k: Number of hits; fewer come where fewer match.
+            where: Only records that fulfil a condition. Where Chroma cannot express it, or finds too few, the vectors
+                of all that do are compared.
 
         Raises:
             ValueError: If ``k`` is below 1.
@@ -175,12 +184,30 @@ class ChromaStore:
         query = checked_query(vector, k, self._width)
         if not collection.count():
             return []
-        found = collection.query(query_embeddings=query[np.newaxis], n_results=k, include=["distances"])
-        hits = [
-            Hit(identity, self._score(distance))
-            for identity, distance in zip(found["ids"][0], found["distances"][0], strict=True)
-        ]
-        return sorted(hits, key=lambda hit: (-hit.score, hit.id))
+        asked = translated(where)
+        if asked.where is False:
+            return []
+        if asked.exact:
+            found = collection.query(
+                query_embeddings=query[np.newaxis], n_results=k, where=asked.where, include=["distances"]
+            )
+            if where is None or len(found["ids"][0]) == k:
+                hits = [
+                    Hit(identity, self._score(distance))
+                    for identity, distance in zip(found["ids"][0], found["distances"][0], strict=True)
+                ]
+                return sorted(hits, key=lambda hit: (-hit.score, hit.id))
+        return self._compared(query, k, self.ids(where))
+
+    def _compared(self, query: Vectors, k: int, ids: Iterator[str]) -> list[Hit]:
+        """Compare the vectors of some records, a page at a time."""
+        best: list[Hit] = []
+        while page := list(islice(ids, _PAGE)):
+            found = self._open().get(ids=page, include=["embeddings"])
+            matrix = np.asarray(found["embeddings"], dtype=np.float32)
+            best += best_hits(found["ids"], similarities(matrix, query, self.similarity), k)
+            best = sorted(best, key=lambda hit: (-hit.score, hit.id))[:k]
+        return best
 
     def _score(self, distance: float) -> float:
         if self.similarity == "euclidean":
@@ -212,13 +239,24 @@ class ChromaStore:
             found.update(collection.get(ids=wanted[start : start + self._slice], include=[])["ids"])
         return found
 
-    def ids(self) -> Iterator[str]:
-        """Yield every id, in no particular order, a page at a time."""
+    def ids(self, where: Where | None = None) -> Iterator[str]:
+        """Yield every id, or those of records that fulfil a condition, in no particular order, a page at a time.
+
+        Writing meanwhile may let some be skipped.
+        """
         collection = self._open()
+        asked = translated(where)
+        if asked.where is False:
+            return
+        fields = [] if where is None or asked.exact else ["documents", "metadatas"]
         offset = 0
-        while page := collection.get(limit=_PAGE, offset=offset, include=[])["ids"]:
-            yield from page
-            offset += len(page)
+        while (page := collection.get(where=asked.where, limit=_PAGE, offset=offset, include=fields))["ids"]:
+            if where is None or asked.exact:
+                yield from page["ids"]
+            else:
+                rows = zip(page["ids"], page["documents"], page["metadatas"], strict=True)
+                yield from (row[0] for row in rows if where.matches(row[1] or "", row[2] or {}))
+            offset += len(page["ids"])
 
     def __len__(self) -> int:
         return int(self._open().count())

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rag_embeddings.encode.base import Vectors
     from rag_embeddings.store.base import Hit, Record, Store
     from rag_embeddings.store.sqlite import SqliteStore
+    from rag_embeddings.store.where import Where
 
 _PAGE = 1_000
 _PROBES = 30
@@ -53,9 +54,9 @@ class KeptStore:
         self.kept.delete(ids)
         self.index.delete(ids)
 
-    def search(self, vector: Vectors, k: int) -> list[Hit]:
+    def search(self, vector: Vectors, k: int, *, where: Where | None = None) -> list[Hit]:
         """Return the k most similar records, best first: exact up to `EXACT_BYTES` of vectors, by the index beyond."""
-        return (self.kept if is_small(self.kept) else self.index).search(vector, k)
+        return (self.kept if is_small(self.kept) else self.index).search(vector, k, where=where)
 
     def get(self, ids: Sequence[str]) -> list[Record]:
         """Return the records that exist, in the order of ``ids``."""
@@ -65,9 +66,9 @@ class KeptStore:
         """Return those of ``ids`` that exist."""
         return self.kept.contains(ids)
 
-    def ids(self) -> Iterator[str]:
-        """Yield every id, in no particular order."""
-        return self.kept.ids()
+    def ids(self, where: Where | None = None) -> Iterator[str]:
+        """Yield every id, or those of records that fulfil a condition, in no particular order."""
+        return self.kept.ids(where)
 
     def __len__(self) -> int:
         return len(self.kept)

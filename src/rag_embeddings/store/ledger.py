@@ -14,6 +14,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rag_embeddings.store import postings
 from rag_embeddings.store.database import Database
 from rag_embeddings.store.schema import SCHEMA, TABLES
 from rag_embeddings.text import Block, Chunk, Document, Span, canonical_json
@@ -179,6 +180,7 @@ class Ledger(Database):
                     (number, number),
                 )
                 self.execute("UPDATE versions SET state = 'live' WHERE number = ?", (number,))
+            postings.remove_dead(self)
             self.advance()
 
     def kill(self, ids: Sequence[str]) -> list[str]:
@@ -198,6 +200,7 @@ class Ledger(Database):
                 if live:
                     killed.append(identity)
             if killed:
+                postings.remove_dead(self)
                 self.advance()
         return killed
 
@@ -346,17 +349,24 @@ class Ledger(Database):
     def chunk(self, place: Place) -> Chunk:
         """Return a chunk with its document."""
         with self.reading():
-            spans, headings, context, metadata = self.execute(
+            row = self.execute(
                 "SELECT spans, headings, context, metadata FROM chunks WHERE version = ? AND ordinal = ?",
                 (place.version, place.ordinal),
             ).fetchone()
-            return Chunk(
-                self.document(place.version),
-                tuple(Span(start, end) for start, end in json.loads(spans)),
-                tuple(json.loads(headings)),
-                _text(context),
-                json.loads(metadata),
-            )
+            return _chunk(self.document(place.version), row)
+
+    def chunks(self, number: int) -> list[Chunk]:
+        """Return the chunks of a version, in order."""
+        sql = "SELECT spans, headings, context, metadata FROM chunks WHERE version = ? ORDER BY ordinal"
+        with self.reading():
+            document = self.document(number)
+            return [_chunk(document, row) for row in self.execute(sql, (number,))]
+
+    def live_versions(self) -> list[int]:
+        """Return the numbers of the versions that are live, oldest first."""
+        with self.reading():
+            rows = self.execute("SELECT number FROM versions WHERE state = 'live' ORDER BY number")
+            return [row[0] for row in rows]
 
     def chunk_id(self, place: Place) -> str:
         """Return the id of a chunk without reading its document."""
@@ -383,6 +393,17 @@ class Ledger(Database):
                 {row[0] for row in self.execute(sql.format(table))} for table in ("sentences", "chunks")
             )
         return sentences, chunks
+
+
+def _chunk(document: Document, row: Sequence[Any]) -> Chunk:
+    spans, headings, context, metadata = row
+    return Chunk(
+        document,
+        tuple(Span(start, end) for start, end in json.loads(spans)),
+        tuple(json.loads(headings)),
+        _text(context),
+        json.loads(metadata),
+    )
 
 
 def _bytes(text: str) -> bytes:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rag_embeddings.encode.base import Vectors
     from rag_embeddings.encode.profile import Similarity
     from rag_embeddings.store.base import Hit, Record
+    from rag_embeddings.store.where import Where
 
 
 class MemoryStore:
@@ -52,8 +53,13 @@ class MemoryStore:
                 self._records.pop(identity, None)
             self._matrix = None
 
-    def search(self, vector: Vectors, k: int) -> list[Hit]:
+    def search(self, vector: Vectors, k: int, *, where: Where | None = None) -> list[Hit]:
         """Return the k most similar records, best first, equal ones in the order of their ids.
+
+        Args:
+            vector: The query, shape (dim,).
+            k: Number of hits; fewer come where fewer match.
+            where: Only records that fulfil a condition.
 
         Raises:
             ValueError: If ``k`` is below 1.
@@ -65,9 +71,11 @@ class MemoryStore:
                 return []
             if self._matrix is None:
                 self._matrix = np.stack([record.vector for record in self._records.values()])
-            scores = similarities(self._matrix, query, self.similarity)
-            ids = list(self._records)
-        return best_hits(ids, scores, k)
+            ids, matrix = list(self._records), self._matrix
+            if where is not None:
+                rows = [row for row, record in enumerate(self._records.values()) if _fulfils(record, where)]
+                ids, matrix = [ids[row] for row in rows], matrix[rows]
+        return best_hits(ids, similarities(matrix, query, self.similarity), k)
 
     def get(self, ids: Sequence[str]) -> list[Record]:
         """Return the records that exist, in the order of ``ids``."""
@@ -79,10 +87,10 @@ class MemoryStore:
         with self._open():
             return {identity for identity in ids if identity in self._records}
 
-    def ids(self) -> Iterator[str]:
-        """Yield every id, in no particular order."""
+    def ids(self, where: Where | None = None) -> Iterator[str]:
+        """Yield every id, or those of records that fulfil a condition, in no particular order."""
         with self._open():
-            return iter(list(self._records))
+            return iter([item.id for item in self._records.values() if where is None or _fulfils(item, where)])
 
     def __len__(self) -> int:
         with self._open():
@@ -104,3 +112,7 @@ class MemoryStore:
             if self._closed:
                 raise StoreError("this store is closed")
             yield
+
+
+def _fulfils(record: Record, where: Where) -> bool:
+    return where.matches(record.text, record.metadata)

@@ -162,6 +162,8 @@ def best_hits(ids: Sequence[str], scores: NDArray[np.float64], k: int) -> list[H
         scores: Shape (n,).
         k: Number of hits, at least 1.
     """
+    if not len(ids):
+        return []
     # Everything as good as the k-th, so that ties are broken by id and not by chance.
     least = np.partition(scores, -k)[-k] if k < len(ids) else -np.inf
     candidates = np.flatnonzero(scores >= least).tolist()

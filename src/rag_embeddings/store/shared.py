@@ -160,13 +160,10 @@ class SharedIndex:
         space = self.ledger.meta("space")
         if space is None or space == profile.space:
             return
-        stored = Profile.from_dict(self.ledger.meta("profile")).identity()
-        given = profile.identity()
-        fields = sorted(name for name in stored | given if stored.get(name) != given.get(name))
-        differences = "; ".join(f"{name}: {stored.get(name)!r} there, {given.get(name)!r} here" for name in fields)
+        differences = Profile.from_dict(self.ledger.meta("profile")).differences(profile)
         where = "in memory" if self.path is None else f"in {str(self.path)!r}"
         raise SpaceMismatchError(
-            f"the index {where} holds vectors of another space ({differences or 'an older kind of profile'}). "
+            f"the index {where} holds vectors of another space ({differences}). "
             "Use the same model and prompts, or index into another directory"
         )
 

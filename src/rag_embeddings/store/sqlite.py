@@ -5,8 +5,7 @@ Beside a Chroma collection it keeps what Chroma cannot be trusted with; see `rag
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -14,14 +13,17 @@ from rag_embeddings.errors import StoreError
 from rag_embeddings.store.base import Hit, Record
 from rag_embeddings.store.database import Database
 from rag_embeddings.store.records import best_hits, checked_query, possible, prepared, similarities
-from rag_embeddings.text import canonical_json
+from rag_embeddings.store.where_sql import clause, dump_metadata, load_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from rag_embeddings.encode.base import Vectors
     from rag_embeddings.encode.profile import Similarity
+    from rag_embeddings.store.where import Where
 
 SCHEMA = 1
 _TABLES = """
@@ -34,6 +36,15 @@ CREATE TABLE records (
 )
 """
 _BOUND = 500  # values bound in one statement
+
+
+class _Loaded(NamedTuple):
+    """What a search reads: the whole table, in the order of its numbers."""
+
+    version: object
+    numbers: NDArray[np.int64]
+    ids: list[str]
+    matrix: Vectors
 
 
 class SqliteStore:
@@ -52,7 +63,7 @@ class SqliteStore:
     def __init__(self, path: Path | None, *, similarity: Similarity = "cosine") -> None:
         self.similarity = similarity
         self._database = Database(path, _TABLES, SCHEMA)
-        self._loaded: tuple[object, list[str], Vectors] | None = None
+        self._loaded: _Loaded | None = None
         self._sized: tuple[object, int] | None = None
 
     def upsert(self, records: Sequence[Record]) -> None:
@@ -67,7 +78,7 @@ class SqliteStore:
             self._database.execute_many(
                 "INSERT INTO records (id, vector, text, metadata) VALUES (?, ?, ?, ?) ON CONFLICT (id)"
                 " DO UPDATE SET vector = excluded.vector, text = excluded.text, metadata = excluded.metadata",
-                ((item.id, item.vector.tobytes(), item.text, canonical_json(item.metadata)) for item in ready),
+                ((item.id, item.vector.tobytes(), item.text, dump_metadata(item.metadata)) for item in ready),
             )
 
     def delete(self, ids: Sequence[str]) -> None:
@@ -76,8 +87,13 @@ class SqliteStore:
             for part in _parts(ids):
                 self._database.execute(f"DELETE FROM records WHERE id IN ({_marks(part)})", part)  # noqa: S608
 
-    def search(self, vector: Vectors, k: int) -> list[Hit]:
+    def search(self, vector: Vectors, k: int, *, where: Where | None = None) -> list[Hit]:
         """Return the k most similar records, best first, equal ones in the order of their ids.
+
+        Args:
+            vector: The query, shape (dim,).
+            k: Number of hits; fewer come where fewer match.
+            where: Only records that fulfil a condition.
 
         Raises:
             ValueError: If ``k`` is below 1.
@@ -85,7 +101,14 @@ class SqliteStore:
         """
         with self._database.reading():
             query = checked_query(vector, k, self._dimensions())
-            ids, matrix = self._all()
+            loaded = self._all()
+            ids, matrix = loaded.ids, loaded.matrix
+            if where is not None:
+                condition, values = clause(where)
+                sql = f"SELECT number FROM records WHERE {condition} ORDER BY number"  # noqa: S608 - values are bound
+                numbers = np.fromiter((row[0] for row in self._database.execute(sql, values)), dtype=np.int64)
+                rows = np.searchsorted(loaded.numbers, numbers)
+                ids, matrix = [ids[row] for row in rows.tolist()], matrix[rows]
         return best_hits(ids, similarities(matrix, query, self.similarity), k) if ids else []
 
     def get(self, ids: Sequence[str]) -> list[Record]:
@@ -96,7 +119,7 @@ class SqliteStore:
                 sql = f"SELECT id, vector, text, metadata FROM records WHERE id IN ({_marks(part)})"  # noqa: S608
                 for identity, vector, text, metadata in self._database.execute(sql, part):
                     row = np.frombuffer(vector, dtype=np.float32)
-                    found[identity] = Record(identity, row, text, json.loads(metadata))
+                    found[identity] = Record(identity, row, text, load_metadata(metadata))
         return [found[identity] for identity in ids if identity in found]
 
     def contains(self, ids: Sequence[str]) -> set[str]:
@@ -108,14 +131,14 @@ class SqliteStore:
                 for row in self._database.execute(f"SELECT id FROM records WHERE id IN ({_marks(part)})", part)  # noqa: S608
             }
 
-    def ids(self) -> Iterator[str]:
-        """Yield every id, oldest first, a page at a time."""
+    def ids(self, where: Where | None = None) -> Iterator[str]:
+        """Yield every id, or those of records that fulfil a condition, oldest first, a page at a time."""
+        condition, values = ("1", []) if where is None else clause(where)
+        sql = f"SELECT number, id FROM records WHERE number > ? AND ({condition}) ORDER BY number LIMIT 1000"  # noqa: S608
         last = -1
         while True:
             with self._database.reading():
-                page = self._database.execute(
-                    "SELECT number, id FROM records WHERE number > ? ORDER BY number LIMIT 1000", (last,)
-                ).fetchall()
+                page = self._database.execute(sql, (last, *values)).fetchall()
             if not page:
                 return
             yield from (identity for _, identity in page)
@@ -143,19 +166,20 @@ class SqliteStore:
         row = self._database.execute("SELECT length(vector) FROM records LIMIT 1").fetchone()
         return None if row is None else row[0] // 4
 
-    def _all(self) -> tuple[list[str], Vectors]:
+    def _all(self) -> _Loaded:
         version = self._database.version()
-        if self._loaded is None or self._loaded[0] != version:
-            rows = self._database.execute("SELECT id, vector FROM records ORDER BY number").fetchall()
-            matrix = np.frombuffer(b"".join(vector for _, vector in rows), dtype=np.float32)
+        if self._loaded is None or self._loaded.version != version:
+            rows = self._database.execute("SELECT number, id, vector FROM records ORDER BY number").fetchall()
+            matrix = np.frombuffer(b"".join(vector for *_, vector in rows), dtype=np.float32)
             if rows and matrix.size % len(rows):
                 raise StoreError("the file of vectors is damaged: they differ in width; index again")
-            self._loaded = (
+            self._loaded = _Loaded(
                 version,
-                [identity for identity, _ in rows],
+                np.array([number for number, *_ in rows], dtype=np.int64),
+                [identity for _, identity, _ in rows],
                 matrix.reshape(len(rows), -1) if rows else matrix,
             )
-        return self._loaded[1], self._loaded[2]
+        return self._loaded
 
 
 def _parts(ids: Sequence[str]) -> Iterator[list[str]]:

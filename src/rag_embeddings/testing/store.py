@@ -22,6 +22,7 @@ from hypothesis.stateful import (
 from rag_embeddings.errors import StoreError, VectorError
 from rag_embeddings.store.base import Record, Store
 from rag_embeddings.store.records import similarities
+from rag_embeddings.store.where import Where
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,10 +37,42 @@ _VECTORS = st.lists(_NUMBERS, min_size=_WIDTH, max_size=_WIDTH).filter(any)
 _TEXTS = st.sampled_from(["", "text", "nul\0", "emoji 🙂", "'quoted'"])
 _SCALARS = st.one_of(st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(-1e6, 1e6), _TEXTS)
 _LISTS = st.one_of(st.lists(st.integers(-9, 9), min_size=1, max_size=3), st.lists(_TEXTS, min_size=1, max_size=3))
-_METADATA = st.dictionaries(
-    st.sampled_from(["k", "l", "m.n", "with space", "é"]), st.one_of(_SCALARS, _LISTS), max_size=4
-)
+_KEYS = st.sampled_from(["k", "l", "m.n", "with space", "é"])
+_METADATA = st.dictionaries(_KEYS, st.one_of(_SCALARS, _LISTS), max_size=4)
 _RECORDS = st.lists(st.tuples(_IDS, _VECTORS, _TEXTS, _METADATA), max_size=6)
+
+
+def conditions(
+    keys: st.SearchStrategy[str], scalars: st.SearchStrategy[Any], texts: st.SearchStrategy[str]
+) -> st.SearchStrategy[Where]:
+    """Return a strategy of filters of every kind, joined and negated.
+
+    Args:
+        keys: Keys of metadata.
+        scalars: What metadata is compared with.
+        texts: What the text may contain.
+    """
+    ends = st.one_of(st.none(), st.integers(-9, 9), st.floats(-9, 9), st.sampled_from([math.inf, -math.inf]))
+    leaves = st.one_of(
+        st.builds(Where.equals, keys, scalars),
+        st.builds(Where.among, keys, st.lists(scalars, max_size=3)),
+        st.builds(Where.between, keys, ends, ends),
+        st.builds(Where.has, keys, scalars),
+        st.builds(Where.exists, keys),
+        st.builds(Where.text_contains, texts),
+    )
+    return st.recursive(
+        leaves,
+        lambda inner: st.one_of(
+            st.builds(lambda one, two: one & two, inner, inner),
+            st.builds(lambda one, two: one | two, inner, inner),
+            st.builds(lambda one: ~one, inner),
+        ),
+        max_leaves=4,
+    )
+
+
+_WHERE = st.none() | conditions(_KEYS, st.one_of(_SCALARS, st.integers(-9, 9)), _TEXTS)
 # Chroma compares in float32.
 _TOLERANCE = 1e-4
 
@@ -52,7 +85,7 @@ def check_store(
 ) -> None:
     """Check that a store obeys its protocol: after any sequence of steps it holds and finds what a dictionary would.
 
-    Steps are: write, replace, delete, search, get, refuse bad records, and restart.
+    Steps are: write, replace, delete, search with and without a filter, get, refuse bad records, and restart.
 
     Args:
         make_store: Makes an empty store.
@@ -99,17 +132,23 @@ class _StoreMachine(RuleBasedStateMachine):
         for identity in ids:
             self.model.pop(identity, None)
 
-    @rule(values=_VECTORS, k=st.integers(1, 14))
-    def search(self, values: list[int], k: int) -> None:
+    @rule(values=_VECTORS, k=st.integers(1, 14), where=_WHERE)
+    def search(self, values: list[int], k: int, where: Where | None) -> None:
         query = _vector(values)
-        hits = self.store.search(query, k)
-        assert len(hits) == min(k, len(self.model)), (len(hits), k, len(self.model))
+        matching = {name: item for name, item in self.model.items() if where is None or _fulfils(item, where)}
+        hits = self.store.search(query, k, where=where)
+        assert len(hits) == min(k, len(matching)), (len(hits), k, len(matching))
         assert len({hit.id for hit in hits}) == len(hits)
-        assert {hit.id for hit in hits} <= self.model.keys()
-        expected = sorted((self._score(query, record) for record in self.model.values()), reverse=True)
+        assert {hit.id for hit in hits} <= matching.keys()
+        expected = sorted((self._score(query, record) for record in matching.values()), reverse=True)
         for hit, best in zip(hits, expected, strict=False):
             assert abs(hit.score - self._score(query, self.model[hit.id])) < _TOLERANCE
             assert abs(hit.score - best) < _TOLERANCE
+
+    @rule(where=_WHERE)
+    def filter(self, where: Where | None) -> None:
+        expected = [name for name, item in self.model.items() if where is None or _fulfils(item, where)]
+        assert sorted(self.store.ids(where)) == sorted(expected)
 
     @rule(ids=st.lists(_IDS, max_size=6))
     def get(self, ids: list[str]) -> None:
@@ -167,6 +206,10 @@ class _StoreMachine(RuleBasedStateMachine):
 
     def _score(self, query: Vectors, record: Record) -> float:
         return float(similarities(record.vector[np.newaxis], query, self.similarity)[0])
+
+
+def _fulfils(record: Record, where: Where) -> bool:
+    return where.matches(record.text, record.metadata)
 
 
 def _vector(values: list[int]) -> Vectors:
