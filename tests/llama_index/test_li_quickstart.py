@@ -111,7 +111,7 @@ def test_a_language_model_reads_the_passages_and_a_lost_file_is_forgotten(place)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["packages", "q"], "no text or Markdown file in packages"),
+        (["packages", "q"], "no document in packages"),
         (["files", "q", "--llm", "nobody:x"], "pip install llama-index-llms-nobody"),
     ],
 )
