@@ -19,7 +19,7 @@ import numpy as np
 
 from rag_embeddings.errors import ChromaDamagedError, IndexNotFoundError, StoreError, require
 from rag_embeddings.store.base import Hit, Record
-from rag_embeddings.store.records import best_hits, checked_query, possible, prepared, similarities
+from rag_embeddings.store.records import best, checked_query, nearest, possible, prepared
 from rag_embeddings.store.where_chroma import translated
 
 if TYPE_CHECKING:
@@ -192,22 +192,18 @@ class ChromaStore:
                 query_embeddings=query[np.newaxis], n_results=k, where=asked.where, include=["distances"]
             )
             if where is None or len(found["ids"][0]) == k:
-                hits = [
-                    Hit(identity, self._score(distance))
-                    for identity, distance in zip(found["ids"][0], found["distances"][0], strict=True)
-                ]
-                return sorted(hits, key=lambda hit: (-hit.score, hit.id))
+                rows = zip(found["ids"][0], found["distances"][0], strict=True)
+                return best((Hit(identity, self._score(distance)) for identity, distance in rows), k)
         return self._compared(query, k, self.ids(where))
 
     def _compared(self, query: Vectors, k: int, ids: Iterator[str]) -> list[Hit]:
         """Compare the vectors of some records, a page at a time."""
-        best: list[Hit] = []
+        hits: list[Hit] = []
         while page := list(islice(ids, _PAGE)):
             found = self._open().get(ids=page, include=["embeddings"])
             matrix = np.asarray(found["embeddings"], dtype=np.float32)
-            best += best_hits(found["ids"], similarities(matrix, query, self.similarity), k)
-            best = sorted(best, key=lambda hit: (-hit.score, hit.id))[:k]
-        return best
+            hits = best([*hits, *nearest(found["ids"], matrix, query, k, self.similarity)], k)
+        return hits
 
     def _score(self, distance: float) -> float:
         if self.similarity == "euclidean":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rag_embeddings.errors import StoreError
-from rag_embeddings.store.records import best_hits, checked_query, prepared, similarities
+from rag_embeddings.store.records import checked_query, nearest, prepared
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -75,7 +75,7 @@ class MemoryStore:
             if where is not None:
                 rows = [row for row, record in enumerate(self._records.values()) if _fulfils(record, where)]
                 ids, matrix = [ids[row] for row in rows], matrix[rows]
-        return best_hits(ids, similarities(matrix, query, self.similarity), k)
+        return nearest(ids, matrix, query, k, self.similarity)
 
     def get(self, ids: Sequence[str]) -> list[Record]:
         """Return the records that exist, in the order of ``ids``."""

@@ -16,7 +16,7 @@ from rag_embeddings.store.base import Hit, Record
 from rag_embeddings.text import without_surrogates
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rag_embeddings.encode.profile import Similarity
 
 _INT64 = 2**63
+_NOISE = 1e-5  # of scores calculated in float32, relative to the largest
 
 
 def prepared(records: Sequence[Record], dimensions: int | None) -> list[Record]:
@@ -154,22 +155,64 @@ def checked_query(vector: Vectors, k: int, dimensions: int | None) -> Vectors:
     return query
 
 
-def best_hits(ids: Sequence[str], scores: NDArray[np.float64], k: int) -> list[Hit]:
-    """Return the k best, best first, equal ones in the order of their ids.
+def nearest(ids: Sequence[str], matrix: Vectors, vector: Vectors, k: int, similarity: Similarity) -> list[Hit]:
+    """Return the k most similar of some vectors, best first, equal ones in the order of their ids.
 
     Args:
-        ids: One per score.
-        scores: Shape (n,).
+        ids: One per vector.
+        matrix: float32 of shape (n, dim).
+        vector: float32 of shape (dim,).
         k: Number of hits, at least 1.
+        similarity: How vectors are compared.
     """
     if not len(ids):
         return []
-    # Everything as good as the k-th, so that ties are broken by id and not by chance.
-    least = np.partition(scores, -k)[-k] if k < len(ids) else -np.inf
-    candidates = np.flatnonzero(scores >= least).tolist()
-    return [
-        Hit(ids[row], float(scores[row])) for row in sorted(candidates, key=lambda row: (-scores[row], ids[row]))[:k]
-    ]
+    rows = candidates(similarities(matrix, vector, similarity), k)
+    return ranked([ids[row] for row in rows.tolist()], matrix[rows], vector, k, similarity)
+
+
+def candidates(scores: NDArray[np.float64], k: int) -> NDArray[np.intp]:
+    """Return the places of all scores that may belong to the k best.
+
+    Args:
+        scores: Shape (n,), of `similarities`. Equal vectors get scores that differ in their last digits, depending on
+            where in the matrix they stand.
+        k: Number of hits.
+    """
+    if k >= len(scores):
+        return np.arange(len(scores))
+    least = np.partition(scores, -k)[-k]
+    return np.flatnonzero(scores >= least - _NOISE * max(1.0, float(np.abs(scores).max())))
+
+
+def ranked(ids: Sequence[str], matrix: Vectors, vector: Vectors, k: int, similarity: Similarity) -> list[Hit]:
+    """Compare few vectors, each by itself and with twice the digits, so that every store puts them in the same order.
+
+    Args:
+        ids: One per vector.
+        matrix: float32 of shape (n, dim).
+        vector: float32 of shape (dim,).
+        k: Number of hits.
+        similarity: How vectors are compared.
+
+    Returns:
+        The k best, best first, equal ones in the order of their ids.
+    """
+    rows, query = matrix.astype(np.float64), vector.astype(np.float64)
+    if similarity == "euclidean":
+        scores = -np.sqrt(np.einsum("ij,ij->i", rows - query, rows - query))
+    else:
+        scores = np.einsum("ij,j->i", rows, query)
+    if similarity == "cosine":
+        scores /= np.sqrt(np.einsum("ij,ij->i", rows, rows) * (query @ query))
+        np.clip(scores, -1.0, 1.0, out=scores)
+    rounded: list[float] = scores.astype(np.float32).tolist()
+    return best(map(Hit, ids, rounded), k)
+
+
+def best(hits: Iterable[Hit], k: int) -> list[Hit]:
+    """Return the k best hits, best first, equal ones in the order of their ids."""
+    return sorted(hits, key=lambda hit: (-hit.score, hit.id))[:k]
 
 
 def possible(ids: Sequence[str]) -> list[str]:

@@ -17,7 +17,7 @@ import numpy as np
 from rag_embeddings.errors import RagEmbeddingsError, StoreError
 from rag_embeddings.store.base import Record
 from rag_embeddings.store.database import Database
-from rag_embeddings.store.records import best_hits, possible, prepared
+from rag_embeddings.store.records import candidates, possible, prepared, ranked
 from rag_embeddings.store.vector_file import VectorFile
 from rag_embeddings.store.where_sql import clause, dump_metadata, load_metadata
 from rag_embeddings.testing.faults import failpoint
@@ -291,15 +291,14 @@ class SlotRecords:
         scores = self._file().scores(slots, query, similarity)
         if np.isnan(scores).any():
             raise OutdatedError(f"the vector in slot {slots[np.isnan(scores)][0]}")
-        if k < len(slots):
-            good = scores >= np.partition(scores, -k)[-k]  # more than k where some are equal
-            slots, scores = slots[good], scores[good]
+        slots = slots[candidates(scores, k)]
         sql = f"SELECT id, slot, checksum FROM records WHERE slot {_LISTED} ORDER BY slot"  # noqa: S608
         rows = self.database.execute(sql, (json.dumps(slots.tolist()),)).fetchall()
-        for (identity, _, checksum), vector in zip(rows, self._read(slots), strict=True):
+        matrix = np.array(self._read(slots))
+        for (identity, _, checksum), vector in zip(rows, matrix, strict=True):
             if _checksum(vector) != checksum:
                 raise OutdatedError(identity)
-        return best_hits([row[0] for row in rows], scores, k)
+        return ranked([row[0] for row in rows], matrix, query, k, similarity)
 
     def close(self) -> None:
         """Close the files."""

@@ -12,7 +12,7 @@ import numpy as np
 from rag_embeddings.errors import StoreError
 from rag_embeddings.store.base import Hit, Record
 from rag_embeddings.store.database import Database
-from rag_embeddings.store.records import best_hits, checked_query, possible, prepared, similarities
+from rag_embeddings.store.records import checked_query, nearest, possible, prepared
 from rag_embeddings.store.where_sql import clause, dump_metadata, load_metadata
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class SqliteStore:
                 numbers = np.fromiter((row[0] for row in self._database.execute(sql, values)), dtype=np.int64)
                 rows = np.searchsorted(loaded.numbers, numbers)
                 ids, matrix = [ids[row] for row in rows.tolist()], matrix[rows]
-        return best_hits(ids, similarities(matrix, query, self.similarity), k) if ids else []
+        return nearest(ids, matrix, query, k, self.similarity)
 
     def get(self, ids: Sequence[str]) -> list[Record]:
         """Return the records that exist, in the order of ``ids``."""
