@@ -27,7 +27,7 @@ STORED_CODECS = ["codec.base", "codec.saved", "codec.int8"]
 MEETINGS = {"encode.late": {"split.base", "split.sentences"}, "read.scope": {"split.sentences"}}
 HOMES = {
     "torch": {"encode.model", "encode.precision"},
-    "sentence_transformers": {"encode.setup", "encode.model", "encode.precision"},
+    "sentence_transformers": {"encode.setup", "encode.model", "encode.precision", "retrieve.rerank"},
     "chromadb": {"store.chroma"},
     "usearch": {"store.graph"},
     "faiss": {"codec.product"},

@@ -1,0 +1,133 @@
+"""Which sentences of a passage speak to a query, and how they are marked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rag_embeddings.encode.base import Role, validated
+from rag_embeddings.split.sentences import sentence_spans, sentences_of
+from rag_embeddings.store.records import similarities
+from rag_embeddings.text import Chunk, Document, Span
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from rag_embeddings.encode.base import Encoder
+
+
+@dataclass(frozen=True)
+class Highlighter:
+    """Finds the sentences of any passages that are most similar to a query.
+
+    Attributes:
+        encoder: Compares query and sentences.
+        most: How many sentences of a passage, at most.
+        least: Least similarity of a sentence; None: the best ones, whatever their similarity.
+        language: ISO 639-1 code, for sentence boundaries.
+
+    Raises:
+        ValueError: If ``most`` is below 1.
+    """
+
+    encoder: Encoder
+    most: int = 2
+    least: float | None = None
+    language: str = "en"
+
+    def __post_init__(self) -> None:
+        if self.most < 1:
+            raise ValueError(f"at least 1 sentence is to be marked, got most={self.most}")
+
+    def sentences(self, query: str, texts: Sequence[str]) -> list[list[Span]]:
+        """Return for each text its sentences most similar to a query, best first.
+
+        All sentences are encoded in one call, equal ones once.
+
+        Args:
+            query: The question.
+            texts: Passages.
+
+        Returns:
+            Spans in characters of each text, without white space around them.
+        """
+        cut = [_sentences(text, self.language) for text in texts]
+        unique = list(dict.fromkeys(span.of(text) for text, spans in zip(texts, cut, strict=True) for span in spans))
+        if not unique:
+            return [[] for _ in texts]
+        dimensions = self.encoder.profile.dimensions
+        vectors = validated(self.encoder.encode(unique, Role.DOCUMENT), unique, dimensions)
+        asked = validated(self.encoder.encode([query], Role.QUERY), [query], dimensions)[0]
+        scores = dict(zip(unique, similarities(vectors, asked, self.encoder.profile.similarity).tolist(), strict=True))
+        return [self._best(text, spans, scores) for text, spans in zip(texts, cut, strict=True)]
+
+    def _best(self, text: str, spans: Sequence[Span], scores: Mapping[str, float]) -> list[Span]:
+        least = -np.inf if self.least is None else self.least
+        ranked = sorted(spans, key=lambda span: -scores[span.of(text)])
+        return [span for span in ranked[: self.most] if scores[span.of(text)] >= least]
+
+
+def matched_sentences(text: str, metadata: Mapping[str, Any]) -> list[Span] | None:
+    """Return the sentences that a search of this package matched in a passage.
+
+    Args:
+        text: The passage as a framework shows it: its slices on lines of their own, behind any context.
+        metadata: `Match.metadata`, as the framework carried it.
+
+    Returns:
+        Spans in characters of ``text``, best first; none where the passage was fetched along by a link. None if the
+        passage is not one of ours, or its text has been changed.
+    """
+    places, start, end = metadata.get("matches"), metadata.get("start_index"), metadata.get("end_index")
+    if not isinstance(places, list) or not isinstance(start, int) or not isinstance(end, int):
+        return None
+    spelled = metadata.get("spans")
+    ends = [part.split("-") for part in spelled.split(",")] if isinstance(spelled, str) else [[start, end]]
+    slices = [Span(int(first), int(last)) for first, last in ends]
+    position = len(text) - sum(map(len, slices)) - (len(slices) - 1)
+    if position < 0 or (position > 0 and not text[:position].endswith("\n\n")):
+        return None
+    shifts = []
+    for span in slices:
+        shifts.append((span, position - span.start))
+        position += len(span) + 1
+    found = []
+    for first, last in places:
+        inside = [shift for span, shift in shifts if span.start <= first and last <= span.end]
+        found += [Span(first + inside[0], last + inside[0])] if inside else []
+    return found
+
+
+def marked(text: str, spans: Iterable[Span], before: str = "**", after: str = "**") -> str:
+    """Return a text with marks around some spans; those that overlap or touch get one pair.
+
+    Args:
+        text: Any text.
+        spans: In characters of it, in any order.
+        before: Put in front of each.
+        after: Put behind each.
+    """
+    pieces: list[str] = []
+    done = 0
+    for start, end in _joined(spans):
+        pieces += [text[done:start], before, text[start:end], after]
+        done = end
+    return "".join([*pieces, text[done:]])
+
+
+def _joined(spans: Iterable[Span]) -> list[tuple[int, int]]:
+    joined: list[tuple[int, int]] = []
+    for span in sorted(spans):
+        if joined and span.start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], span.end))
+        elif len(span):
+            joined.append((span.start, span.end))
+    return joined
+
+
+def _sentences(text: str, language: str) -> list[Span]:
+    if not text.strip():
+        return []
+    return sentences_of(Chunk(Document(text, "passage"), (Span(0, len(text)),)), sentence_spans(text, language))
