@@ -36,10 +36,13 @@ posix = pytest.mark.skipif(os.name != "posix", reason="modes and forks are POSIX
 class HashEncoder:
     """Vectors that differ in every bit with anything that may change a vector, so that any cross hit shows."""
 
-    def __init__(self, profile: Profile, precision: str = "float32", too_long: str = "split") -> None:
+    def __init__(
+        self, profile: Profile, precision: str = "float32", too_long: str = "split", variant: str = ""
+    ) -> None:
         self.profile = profile
         self.precision = precision
         self.too_long = too_long
+        self.variant = variant
         self.tokenizer = len
         self.calls: list[tuple[str, ...]] = []
 
@@ -50,7 +53,9 @@ class HashEncoder:
         )
 
     def vector(self, text, role):
-        seed = repr((self.profile, self.precision, self.too_long, str(role), text)).encode("utf-8", "surrogatepass")
+        seed = repr((self.profile, self.precision, self.too_long, self.variant, str(role), text)).encode(
+            "utf-8", "surrogatepass"
+        )
         number = int.from_bytes(blake2b(seed, digest_size=8).digest())
         return np.random.default_rng(number).standard_normal(self.profile.dimensions).astype(np.float32)
 
@@ -66,6 +71,7 @@ ENCODERS = [
     HashEncoder(replace(BASE, max_tokens=512)),
     HashEncoder(BASE, precision="bfloat16"),
     HashEncoder(BASE, too_long="error"),
+    HashEncoder(BASE, variant="other settings"),
 ]
 TEXTS = ["", " ", "a", "A", "a ", "query: a", "\ud800", "\x00", "😀", "é", "e\u0301", "x" * 5000, *map(str, range(30))]
 
@@ -514,7 +520,7 @@ def test_a_read_only_file_is_a_declared_error(cache: VectorCache) -> None:
 
 
 def test_pickling_takes_the_path_along(cache: VectorCache) -> None:
-    cached = CachedEncoder(DeterministicEncoder(), cache, variant="v")
+    cached = CachedEncoder(DeterministicEncoder(), cache)
     cached.encode(["a"], Role.QUERY)
     copy = pickle.loads(pickle.dumps(cached))  # noqa: S301 - our own bytes
     assert bits(copy.encode(["a"], Role.QUERY)) == bits(cached.encode(["a"], Role.QUERY))

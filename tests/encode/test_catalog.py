@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag_embeddings.encode.base import Role
-from rag_embeddings.encode.catalog import CatalogEntry, PromptChoice, choose_prompt, entries, find, select
+from rag_embeddings.encode.catalog import CatalogEntry, entries, find, select
+from rag_embeddings.encode.prompts import PromptChoice, choose_prompt
 from rag_embeddings.encode.templates import fill, named_prompt, role_of, role_prompts, slots
 from rag_embeddings.errors import UnsupportedModelError
 

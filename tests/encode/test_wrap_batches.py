@@ -11,6 +11,7 @@ from pydantic import BaseModel, PrivateAttr, SecretStr
 
 from rag_embeddings.encode.base import Role
 from rag_embeddings.encode.cache import CachedEncoder, VectorCache
+from rag_embeddings.encode.dual import DualEncoder
 from rag_embeddings.encode.wrap import wrap
 from rag_embeddings.errors import BudgetError, RemoteEncoderError, UnsupportedModelError, VectorError
 from rag_embeddings.testing.encoder import DeterministicEncoder
@@ -157,6 +158,61 @@ def test_settings_survive_pickling(cache):
     assert np.array_equal(cached.encode(TEXTS, Role.DOCUMENT), wrap(Chain()).encode(TEXTS, Role.DOCUMENT))
 
 
+class TestPrompts:
+    """For servers that add none."""
+
+    @pytest.mark.parametrize("kind", [Chain, Index])
+    def test_they_stand_in_front_to_the_byte(self, kind):
+        plain = kind()
+        encoder = wrap(kind(), query_prompt="Find:\n", document_prompt=" ")
+        queries = wrap(plain).encode(["Find:\na", "Find:\n b"], Role.QUERY)
+        assert np.array_equal(encoder.encode(["a", " b"], Role.QUERY), queries)
+        documents = wrap(plain).encode([" a", "  b"], Role.DOCUMENT)
+        assert np.array_equal(encoder.encode(["a", " b"], Role.DOCUMENT), documents)
+        assert (encoder.profile.query_prompt, encoder.profile.document_prompt) == ("Find:\n", " ")
+        assert encoder.profile.sources["query_prompt"] == "caller"
+        assert encoder.profile.space != wrap(plain).profile.space
+        check_encoder(encoder)
+
+    def test_the_catalogs_are_used_where_the_model_is_named(self):
+        encoder = wrap(Chain(), catalog_name="nomic-ai/nomic-embed-text-v1.5")
+        encoder.encode(["a"], Role.QUERY)
+        encoder.encode(["a"], Role.DOCUMENT)
+        assert encoder.embeddings._calls == ["search_query: a", ["search_document: a"]]
+        assert encoder.profile.sources == {"query_prompt": "catalog", "document_prompt": "catalog"}
+        encoder = wrap(Chain(), catalog_name="BAAI/bge-en-icl", task="Find law")
+        encoder.encode(["a"], Role.QUERY)
+        encoder.encode(["a"], Role.QUERY, task="Find case")
+        assert encoder.embeddings._calls == [
+            "<instruct>Find law\n<query>a\n<response>",
+            "<instruct>Find case\n<query>a\n<response>",
+        ]
+        assert wrap(Chain(model="nomic-ai/nomic-embed-text-v1.5")).profile.query_prompt == ""  # it may add its own
+
+    def test_what_has_no_place_is_refused(self):
+        with pytest.raises(UnsupportedModelError, match="catalog"):
+            wrap(Chain(), catalog_name="no/such")
+        with pytest.raises(UnsupportedModelError, match="no place"):
+            wrap(Chain(), task="Find law")
+        with pytest.raises(TypeError, match="query_prompt"):
+            wrap(DeterministicEncoder(), query_prompt="find: ")
+
+    def test_they_count_and_errors_show_the_text(self):
+        encoder = patient(wrap(Chain(), document_prompt="x" * 300, batch_tokens=250))
+        encoder.encode(TEXTS[:4], Role.DOCUMENT)
+        assert [len(call) for call in encoder.embeddings._calls] == [2, 2]
+        encoder.embeddings._faults[:] = [ServiceError(400)]
+        with pytest.raises(RemoteEncoderError, match="begins 'text 0'"):
+            encoder.encode(TEXTS, Role.DOCUMENT)
+
+    def test_they_travel(self):
+        encoder = wrap(Chain(), catalog_name="BAAI/bge-en-icl", task="Find law", document_prompt="d ")
+        other = pickle.loads(pickle.dumps(encoder))  # noqa: S301
+        for role in Role:
+            assert np.array_equal(other.encode(TEXTS, role), encoder.encode(TEXTS, role))
+        assert other.profile == encoder.profile
+
+
 class TestCache:
     def test_texts_are_sent_once(self, cache):
         embeddings = Chain()
@@ -203,6 +259,24 @@ class TestCache:
                 self.encoder = encoder
 
         assert wrap(Carrier(), cache=cache).encoder is encoder
+
+    def test_pairs_that_differ_in_a_setting_of_one_share_nothing(self, cache):
+        pairs = [(Chain(), Chain()), (Chain(), Chain(instruction="find")), (Chain(instruction="find"), Chain())]
+        for query, document in pairs:
+            dual = DualEncoder(wrap(query), wrap(document))
+            for role in Role:
+                assert np.array_equal(CachedEncoder(dual, cache).encode(TEXTS, role), dual.encode(TEXTS, role))
+        assert cache.info().hits == 0
+        with pytest.raises(UnsupportedModelError, match="model="):
+            CachedEncoder(DualEncoder(wrap(Chain()), wrap(DeterministicFakeEmbedding(size=5))), cache)
+
+    def test_prompts_are_kept_apart(self, cache):
+        for prompt in (None, "", "find: "):
+            plain = wrap(Chain(), query_prompt=prompt)
+            for call in (None, "other: "):
+                found = wrap(Chain(), query_prompt=prompt, cache=cache).encode(TEXTS, Role.QUERY, prompt=call)
+                assert np.array_equal(found, plain.encode(TEXTS, Role.QUERY, prompt=call))
+        assert cache.info().hits == 2 * len(TEXTS)  # no prompt and an empty one are the same
 
     def test_nothing_of_a_failure_is_stored_and_no_key_is_shown(self, cache, tmp_path):
         embeddings = Chain()

@@ -249,6 +249,14 @@ class TestCached:
         with pytest.raises(ValidationError, match="model="):
             CachedEmbeddings(embeddings=Counting(size=6), cache_path=str(tmp_path / "v.sqlite"))
 
+    def test_prompts_for_servers_that_add_none(self, tmp_path):
+        inside = Counting(size=6)
+        settings = {"embeddings": inside, "cache_path": str(tmp_path / "v.sqlite"), "model": "fake"}
+        cached = CachedEmbeddings(**settings, catalog_name="intfloat/e5-base-v2", query_prompt="find: ")
+        assert np.allclose(cached.embed_query("a"), FAKE.embed_query("query find: a"))
+        assert np.allclose(cached.embed_documents(["a"]), [FAKE.embed_query("document passage: a")])
+        assert cached.embed_query("a") != CachedEmbeddings(**settings).embed_query("a")
+
     def test_copies_and_pickles(self, tmp_path):
         inside = InstructionEmbeddings(model=str(toy_models.folder("prompts")))
         cached = CachedEmbeddings(embeddings=inside, cache_path=str(tmp_path / "v.sqlite"))

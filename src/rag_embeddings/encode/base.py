@@ -99,6 +99,21 @@ class TokenBatchEncoder(TokenEncoder, Protocol):
         ...
 
 
+def aspect(name: str, *encoders: Encoder) -> str:
+    """Return what encoders say of themselves beyond their profile, once if they agree.
+
+    Args:
+        name: ``"precision"`` (the number format), ``"too_long"`` (what becomes of a text over the limit) or
+            ``"variant"`` (whatever else sets vectors apart). All three are optional, and part of a cache's keys.
+        *encoders: One or more.
+
+    Returns:
+        The values joined by commas; empty where none says anything.
+    """
+    said = dict.fromkeys(str(getattr(encoder, name, "")) for encoder in encoders)
+    return ", ".join(said) if any(said) else ""
+
+
 def validated(vectors: ArrayLike, texts: Sequence[str], dimensions: int | None) -> Vectors:
     """Check what an encoder returned before anything is built on it.
 

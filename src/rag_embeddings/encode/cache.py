@@ -15,7 +15,7 @@ from weakref import finalize
 import numpy as np
 
 from rag_embeddings.encode import cache_rows
-from rag_embeddings.encode.base import Role, validated
+from rag_embeddings.encode.base import Role, aspect, validated
 from rag_embeddings.encode.cache_file import FORMAT, CacheFile, default_path
 from rag_embeddings.errors import BudgetError, CacheUnavailableError, VectorError
 from rag_embeddings.text import canonical_json
@@ -247,17 +247,18 @@ class CachedEncoder:
     `encode_tokens` and `encode_tokens_many` go through uncached, where the encoder inside has them.
 
     Args:
-        encoder: Any encoder. Its attribute ``precision`` (``"float32"`` where it has none), and ``too_long`` as an
-            attribute or in its ``settings()``, are part of every key.
+        encoder: Any encoder. What it says of itself beyond its profile is part of every key; see
+            `rag_embeddings.encode.base.aspect`.
         cache: Where vectors are kept; None is the user's own file, `VectorCache()`.
-        variant: Whatever sets this encoder's vectors apart and does not stand in its profile, such as the settings of
-            somebody else's embedding. Part of every key.
+
+    Raises:
+        UnsupportedModelError: If the encoder inside cannot say which model it runs.
     """
 
-    def __init__(self, encoder: Encoder, cache: VectorCache | None = None, *, variant: str = "") -> None:
+    def __init__(self, encoder: Encoder, cache: VectorCache | None = None) -> None:
         self.encoder = encoder
         self.cache = VectorCache() if cache is None else cache
-        self.variant = variant
+        _ = self.variant  # refuse at once what cannot be kept apart
         if hasattr(encoder, "encode_tokens"):  # an attribute, so that `TokenEncoder` is recognised just then
             self.encode_tokens: Callable[[str, Role], TokenVectors] = encoder.encode_tokens
         if hasattr(encoder, "encode_tokens_many"):
@@ -278,14 +279,18 @@ class CachedEncoder:
 
     @property
     def precision(self) -> str:
-        """The number format that the encoder inside calculates with."""
-        return str(getattr(self.encoder, "precision", "float32"))
+        """The number format that the encoder inside calculates with, as far as it says."""
+        return aspect("precision", self.encoder)
 
     @property
     def too_long(self) -> str:
-        """What the encoder inside does to a text over its limit, as far as it or its settings say."""
-        settings: dict[str, Any] = getattr(self.encoder, "settings", dict)()
-        return str(getattr(self.encoder, "too_long", settings.get("too_long", "")))
+        """What the encoder inside does to a text over its limit, as far as it says."""
+        return aspect("too_long", self.encoder)
+
+    @property
+    def variant(self) -> str:
+        """Whatever else sets the vectors of the encoder inside apart."""
+        return aspect("variant", self.encoder)
 
     def encode(
         self, texts: Sequence[str], role: Role, *, titles: Sequence[str] | None = None, **options: Any
@@ -334,7 +339,7 @@ def vector_keys(
     role: Role,
     profile: Profile,
     *,
-    precision: str = "float32",
+    precision: str = "",
     too_long: str = "",
     variant: str = "",
     prompt: str | None = None,

@@ -13,7 +13,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Literal
 
 from rag_embeddings.encode.base import Role
-from rag_embeddings.encode.templates import fill, named_prompt, plain_name, role_of, role_prompts, slots
+from rag_embeddings.encode.templates import fill, named_prompt, plain_name, role_of, slots
 from rag_embeddings.errors import UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 Kind = Literal["open", "api"]
 LateChunking = Literal["yes", "trained", "server", "short", "no"]
-Source = Literal["caller", "model", "catalog", "none"]
 
 
 @dataclass(frozen=True)
@@ -256,73 +255,6 @@ class CatalogEntry:
         return ", ".join(names) or "retrieval only"
 
 
-@dataclass(frozen=True)
-class PromptChoice:
-    """A prompt and who decided it.
-
-    Attributes:
-        prompt: The prompt, to the byte.
-        source: ``"caller"``, ``"model"`` (its own configuration), ``"catalog"``, or ``"none"``: nobody knows of one.
-    """
-
-    prompt: str
-    source: Source
-
-
-def choose_prompt(
-    role: Role,
-    *,
-    given: str | None = None,
-    own: Mapping[str, str | None] | None = None,
-    entry: CatalogEntry | None = None,
-    task: str | None = None,
-    **values: str | None,
-) -> PromptChoice:
-    """Decide on a prompt: the caller, else the model's own non-empty configuration, else the catalog, else none.
-
-    A task, title or other value goes into the catalog's template, since a model's own prompts have it filled in
-    already; a task that the model's own prompts know by name is taken from there. A value that does not concern the
-    role changes nothing.
-
-    Args:
-        role: Whose prompt.
-        given: The caller's own prompt; None for no wish, ``""`` to switch prompts off.
-        own: The ``prompts`` of the model's configuration.
-        entry: The catalog's entry, if there is one.
-        task: As in `CatalogEntry.prompt`.
-        **values: ``title``, ``domain``, ``text_type``, ``task_objective``, as in `CatalogEntry.prompt`.
-
-    Returns:
-        The prompt and its source.
-
-    Raises:
-        UnsupportedModelError: If a task or value was asked for that neither the model nor the catalog has a place for.
-    """
-    if given is not None:
-        return PromptChoice(given, "caller")
-    own = own or {}
-    wishes = {name: value for name, value in {"task": task, **values}.items() if value is not None}
-    if task is not None and (named := named_prompt(own, task)) is not None:
-        if role_of(task) in (None, role):
-            return PromptChoice(named, "model")
-        del wishes["task"]
-    if wishes:
-        if entry is None:
-            spelt = ", ".join(f"{name}={value!r}" for name, value in wishes.items())
-            known = ", ".join(sorted(own)) or "none"
-            raise UnsupportedModelError(
-                f"{spelt} has no place: the model is not in the catalog and its own prompts are: {known}. "
-                "Write the whole prompt instead (query_prompt=, document_prompt=)"
-            )
-        wished = entry.prompt(role, **wishes)
-        if wished is not None and wished != entry.prompt(role):
-            return PromptChoice(wished, "catalog")
-    if (prompt := role_prompts(own).get(role)) is not None:
-        return PromptChoice(prompt, "model")
-    prompt = entry.prompt(role) if entry is not None else None
-    return PromptChoice("", "none") if prompt is None else PromptChoice(prompt, "catalog")
-
-
 @cache
 def entries() -> tuple[CatalogEntry, ...]:
     """Return every model of the catalog, in its order. Read once, when first asked for."""
@@ -346,6 +278,21 @@ def find(name: str) -> CatalogEntry | None:
         The entry, or None if the catalog does not have the model.
     """
     return _by_name().get(name.lower())
+
+
+def known(name: str) -> CatalogEntry:
+    """Find a model that must be there; see `find`.
+
+    Raises:
+        UnsupportedModelError: If the catalog does not have it.
+    """
+    entry = find(name)
+    if entry is None:
+        raise UnsupportedModelError(
+            f"catalog_name={name!r} is not in the catalog; `rag-embeddings models` lists what is. Or give "
+            "query_prompt= and document_prompt="
+        )
+    return entry
 
 
 def select(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from rag_embeddings.encode.base import Role
+from rag_embeddings.encode.base import Role, aspect
 from rag_embeddings.encode.profile import Profile
 from rag_embeddings.errors import UnsupportedModelError
 from rag_embeddings.text import content_id
@@ -100,12 +100,17 @@ class DualEncoder:
     @property
     def precision(self) -> str:
         """The number formats that both calculate with."""
-        return _both(self, "precision")
+        return aspect("precision", self.query_encoder, self.document_encoder)
 
     @property
     def too_long(self) -> str:
         """What both do to a text over their limit."""
-        return _both(self, "too_long")
+        return aspect("too_long", self.query_encoder, self.document_encoder)
+
+    @property
+    def variant(self) -> str:
+        """Whatever else sets the vectors of either apart."""
+        return aspect("variant", self.query_encoder, self.document_encoder)
 
     def encode(self, texts: Sequence[str], role: Role, **options: Any) -> Vectors:
         """Encode texts with the encoder of their role.
@@ -125,12 +130,3 @@ class DualEncoder:
     def _encode_tokens(self, text: str, role: Role) -> TokenVectors:
         encoder = self.query_encoder if Role(role) is Role.QUERY else self.document_encoder
         return cast("TokenVectors", cast("Any", encoder).encode_tokens(text, Role(role)))
-
-
-def _both(dual: DualEncoder, name: str) -> str:
-    """Return a setting of both encoders, once if they agree."""
-    found = []
-    for encoder in (dual.query_encoder, dual.document_encoder):
-        settings: dict[str, Any] = getattr(encoder, "settings", dict)()
-        found.append(str(getattr(encoder, name, settings.get(name, ""))))
-    return ", ".join(dict.fromkeys(found))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rag_embeddings.encode.base import Role
 
 Similarity = Literal["cosine", "dot", "euclidean"]
+DecidedBy = Literal["caller", "model", "catalog", "none"]
 
 # No part of the space: they decide what is split or who to ask, not what a vector is.
 _ASIDE = ("max_tokens", "document_tokens", "query_model")
@@ -88,6 +89,13 @@ class Profile:
         if self.weights:
             dropped += ["model", "revision"]
         return {name: value for name, value in values.items() if name not in dropped}
+
+    def differences(self, other: Profile) -> str:
+        """Say in which fields of `identity` a profile that is used here differs from this one, which was stored."""
+        stored, given = self.identity(), other.identity()
+        fields = sorted(name for name in stored | given if stored.get(name) != given.get(name))
+        told = "; ".join(f"{name}: {stored.get(name)!r} there, {given.get(name)!r} here" for name in fields)
+        return told or "an older kind of profile"
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields but ``sources`` as JSON-safe values."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rag_embeddings.encode.catalog import PromptChoice, choose_prompt
-from rag_embeddings.encode.templates import named_prompt, role_of
+from rag_embeddings.encode.templates import named_prompt, role_of, role_prompts
 from rag_embeddings.errors import UnsupportedModelError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rag_embeddings.encode.base import Role
-    from rag_embeddings.encode.catalog import CatalogEntry, Source
+    from rag_embeddings.encode.catalog import CatalogEntry
+    from rag_embeddings.encode.profile import DecidedBy
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Framing:
     prompt: str = ""
     suffix: str = ""
     adapter: str = ""
-    source: Source = "none"
+    source: DecidedBy = "none"
 
 
 @dataclass(frozen=True)
@@ -111,3 +111,70 @@ class Prompts:
         """Whether a task is more than the name of an adapter."""
         entry = self.entry
         return named_prompt(self.own, task) is not None or entry is None or entry.parameter_value(task) is None
+
+
+@dataclass(frozen=True)
+class PromptChoice:
+    """A prompt and who decided it.
+
+    Attributes:
+        prompt: The prompt, to the byte.
+        source: ``"caller"``, ``"model"`` (its own configuration), ``"catalog"``, or ``"none"``: nobody knows of one.
+    """
+
+    prompt: str
+    source: DecidedBy
+
+
+def choose_prompt(
+    role: Role,
+    *,
+    given: str | None = None,
+    own: Mapping[str, str | None] | None = None,
+    entry: CatalogEntry | None = None,
+    task: str | None = None,
+    **values: str | None,
+) -> PromptChoice:
+    """Decide on a prompt: the caller, else the model's own non-empty configuration, else the catalog, else none.
+
+    A task, title or other value goes into the catalog's template, since a model's own prompts have it filled in
+    already; a task that the model's own prompts know by name is taken from there. A value that does not concern the
+    role changes nothing.
+
+    Args:
+        role: Whose prompt.
+        given: The caller's own prompt; None for no wish, ``""`` to switch prompts off.
+        own: The ``prompts`` of the model's configuration.
+        entry: The catalog's entry, if there is one.
+        task: As in `CatalogEntry.prompt`.
+        **values: ``title``, ``domain``, ``text_type``, ``task_objective``, as in `CatalogEntry.prompt`.
+
+    Returns:
+        The prompt and its source.
+
+    Raises:
+        UnsupportedModelError: If a task or value was asked for that neither the model nor the catalog has a place for.
+    """
+    if given is not None:
+        return PromptChoice(given, "caller")
+    own = own or {}
+    wishes = {name: value for name, value in {"task": task, **values}.items() if value is not None}
+    if task is not None and (named := named_prompt(own, task)) is not None:
+        if role_of(task) in (None, role):
+            return PromptChoice(named, "model")
+        del wishes["task"]
+    if wishes:
+        if entry is None:
+            spelt = ", ".join(f"{name}={value!r}" for name, value in wishes.items())
+            known = ", ".join(sorted(own)) or "none"
+            raise UnsupportedModelError(
+                f"{spelt} has no place: the model is not in the catalog and its own prompts are: {known}. "
+                "Write the whole prompt instead (query_prompt=, document_prompt=)"
+            )
+        wished = entry.prompt(role, **wishes)
+        if wished is not None and wished != entry.prompt(role):
+            return PromptChoice(wished, "catalog")
+    if (prompt := role_prompts(own).get(role)) is not None:
+        return PromptChoice(prompt, "model")
+    prompt = entry.prompt(role) if entry is not None else None
+    return PromptChoice("", "none") if prompt is None else PromptChoice(prompt, "catalog")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from rag_embeddings.encode.base import validated
+from rag_embeddings.encode.base import aspect, validated
 from rag_embeddings.errors import BudgetError, RemoteEncoderError, VectorError
 
 if TYPE_CHECKING:
@@ -336,13 +336,18 @@ class BatchedEncoder:
 
     @property
     def precision(self) -> str:
-        """The number format that the encoder inside calculates with."""
-        return str(getattr(self.encoder, "precision", "float32"))
+        """The number format that the encoder inside calculates with, as far as it says."""
+        return aspect("precision", self.encoder)
 
     @property
     def too_long(self) -> str:
         """What the encoder inside does to a text over its limit, as far as it says."""
-        return str(getattr(self.encoder, "too_long", ""))
+        return aspect("too_long", self.encoder)
+
+    @property
+    def variant(self) -> str:
+        """Whatever else sets the vectors of the encoder inside apart."""
+        return aspect("variant", self.encoder)
 
     def encode(self, texts: Sequence[str], role: Role) -> Vectors:
         """Encode texts; see `rag_embeddings.encode.base.Encoder`.

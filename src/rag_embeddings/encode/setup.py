@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any, cast
 
 from rag_embeddings.encode.base import Role
-from rag_embeddings.encode.catalog import find
+from rag_embeddings.encode.catalog import find, known
 from rag_embeddings.encode.profile import Profile
 from rag_embeddings.encode.prompts import Prompts
 from rag_embeddings.encode.resolve import resolve, weights_digest
@@ -16,12 +16,12 @@ from rag_embeddings.errors import UnsupportedModelError, require
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rag_embeddings.encode.catalog import CatalogEntry, Source
+    from rag_embeddings.encode.catalog import CatalogEntry
     from rag_embeddings.encode.model import LocalModel
-    from rag_embeddings.encode.profile import Similarity
+    from rag_embeddings.encode.profile import DecidedBy, Similarity
     from rag_embeddings.encode.stated import Stated
 
-    Choice = tuple[Any, Source]
+    Choice = tuple[Any, DecidedBy]
 
 _LOGGER = logging.getLogger(__name__)
 SIMILARITIES = ("cosine", "dot", "euclidean")
@@ -110,15 +110,9 @@ def set_up(settings: Mapping[str, Any]) -> tuple[LocalModel, Profile, Prompts]:
 
 
 def _entry(wanted: str | None, published: str | None) -> CatalogEntry | None:
-    if wanted is None:
-        return None if published is None else find(published)
-    entry = find(wanted)
-    if entry is None:
-        raise UnsupportedModelError(
-            f"catalog_name={wanted!r} is not in the catalog; `rag-embeddings models` lists what is. Or give "
-            "query_prompt= and document_prompt="
-        )
-    return entry
+    if wanted is not None:
+        return known(wanted)
+    return None if published is None else find(published)
 
 
 def _pooling(wanted: str | None, stated: Stated, entry: CatalogEntry | None) -> Choice:
@@ -143,7 +137,7 @@ def _limit(wanted: int | None, model: LocalModel, entry: CatalogEntry | None, na
     return own, "none" if own is None else "model"
 
 
-def _dimensions(wanted: int | None, model: LocalModel, name: str) -> tuple[int, Source]:
+def _dimensions(wanted: int | None, model: LocalModel, name: str) -> tuple[int, DecidedBy]:
     if wanted is None:
         return model.own_dimensions or model.width, "model"
     if wanted > model.width:
@@ -153,8 +147,8 @@ def _dimensions(wanted: int | None, model: LocalModel, name: str) -> tuple[int, 
 
 def _similarity(
     wanted: str | None, model: LocalModel, stated: Stated, entry: CatalogEntry | None, name: str
-) -> tuple[Similarity, Source]:
-    found: tuple[str, Source]
+) -> tuple[Similarity, DecidedBy]:
+    found: tuple[str, DecidedBy]
     if wanted is not None:
         found = wanted, "caller"
     elif stated.similarity:
@@ -165,7 +159,7 @@ def _similarity(
         found = "cosine", "none"
     if found[0] not in SIMILARITIES:
         raise UnsupportedModelError(f"{name!r} compares by {found[0]!r}; known are {SIMILARITIES}")
-    return cast("tuple[Similarity, Source]", found)
+    return cast("tuple[Similarity, DecidedBy]", found)
 
 
 def _warn_of_untrained(profile: Profile, model: LocalModel, stated: Stated, entry: CatalogEntry | None) -> None:

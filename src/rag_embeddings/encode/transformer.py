@@ -204,6 +204,11 @@ class TransformerEncoder:
         return self._load()[0].precision
 
     @property
+    def too_long(self) -> str:
+        """What becomes of a text longer than the model takes; part of every cache key."""
+        return str(self._settings["too_long"])
+
+    @property
     def tokenizer(self) -> Any:
         """The model's own fast tokenizer. Loads the model."""
         return self._load()[0].tokenizer

@@ -48,9 +48,26 @@ class CachedEmbeddings(EncodedEmbeddings):
     """Bound on the size of the file."""
     model_name: str | None = Field(default=None, alias="model")
     """Name of the model, where the embeddings inside do not say it. Their vectors are kept under it."""
+    query_prompt: str | None = None
+    """Put in front of queries, to the byte. Prompts are for embeddings that add none themselves: servers of open models
+    such as Ollama, text-embeddings-inference or vLLM."""
+    document_prompt: str | None = None
+    """Put in front of documents, to the byte."""
+    catalog_name: str | None = None
+    """The published model that the embeddings inside run, if the catalog's prompts are to be used for it."""
+    task: str | None = None
+    """What texts are embedded for, in one sentence, where the catalog's template has a place for it."""
 
     @cached_property
     def encoder(self) -> Encoder:
         """The core's encoder, which splitters and indexes of this package use directly. Cheap until it encodes."""
         cache = VectorCache(self.cache_path, max_bytes=self.cache_bytes)
-        return wrap(self.embeddings, cache=cache, model=self.model_name)
+        return wrap(
+            self.embeddings,
+            cache=cache,
+            model=self.model_name,
+            query_prompt=self.query_prompt,
+            document_prompt=self.document_prompt,
+            catalog_name=self.catalog_name,
+            task=self.task,
+        )
