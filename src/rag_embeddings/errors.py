@@ -16,6 +16,7 @@
     │   ├── SpaceMismatchError     vectors of another embedding space
     │   ├── StoreLockedError       another process is writing to this directory
     │   ├── IndexNotFoundError     there is no index in this directory
+    │   ├── ArtifactError          a file that is no artifact, or a damaged one
     │   ├── ChromaDamagedError     Chroma cannot read its own files
     │   └── CacheUnavailableError  the vector cache cannot be read or written at the moment
     └── MissingExtraError      an optional dependency is not installed (also an ImportError)
@@ -84,6 +85,10 @@ class StoreLockedError(StoreError):
 
 class IndexNotFoundError(StoreError, FileNotFoundError):
     """There is no index in this directory."""
+
+
+class ArtifactError(StoreError, ValueError):
+    """A file that is no artifact, a damaged one, or one of a newer version."""
 
 
 class ChromaDamagedError(StoreError):

@@ -283,6 +283,20 @@ class Ledger(Database):
                     found.append(self.document(row[0]))
         return found
 
+    def live_version(self, identity: str) -> Version | None:
+        """Return a live document with its chunks and sentences; None if there is none of that id."""
+        with self.reading():
+            row = self.execute(
+                "SELECT number, version FROM versions WHERE document = ? AND state = 'live'", (_bytes(identity),)
+            ).fetchone()
+            if row is None:
+                return None
+            number, name = row
+            (count,) = self.execute("SELECT count(*) FROM chunks WHERE version = ?", (number,)).fetchone()
+            places = [Place(number, ordinal) for ordinal in range(count)]
+            chunks, sentences = map(self.chunk, places), map(self.sentences, places)
+            return Version(self.document(number), name, list(chunks), list(sentences))
+
     def document(self, number: int) -> Document:
         """Return the document of a version. Recently read ones are kept in memory; a number never changes meaning."""
         with self.reading():
@@ -345,6 +359,12 @@ class Ledger(Database):
                 for part in _parts(ids)
                 for identity, version, ordinal in self.execute(sql.format(_marks(part)), part)
             }
+
+    def live_places(self) -> list[Place]:
+        """Return where every live chunk stands, document by document."""
+        sql = "SELECT version, ordinal FROM chunks WHERE version IN (SELECT number FROM versions WHERE state = 'live')"
+        with self.reading():
+            return [Place(*row) for row in self.execute(sql + " ORDER BY version, ordinal")]
 
     def chunk(self, place: Place) -> Chunk:
         """Return a chunk with its document."""
