@@ -23,6 +23,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from rag_embeddings.errors import DocumentError
+from rag_embeddings.index.keywords import settle_keywords
 from rag_embeddings.index.writer import Writer
 from rag_embeddings.testing.faults import failpoint
 
@@ -68,14 +69,27 @@ class Indexer:
         directory: The index; stays open.
         pipeline: What turns documents into vectors.
         slice_size: How many texts are encoded and written at a time, and so how much a crash can lose.
+        keywords: Whether `rag_embeddings.retrieve.hybrid.HybridSearch` finds words in this index: an ISO 639-1 code
+            that decides on stemmer and stop words, ``""`` for words as they stand, True for the language that sentences
+            are cut by, False for none. Where the index has others so far, the next `upsert` makes them from the texts
+            it holds, without encoding any. None: as the index has been so far; for a new one as True, if the extra
+            ``keywords`` is installed.
     """
 
-    def __init__(self, directory: IndexDirectory, pipeline: Pipeline, *, slice_size: int = 256) -> None:
+    def __init__(
+        self,
+        directory: IndexDirectory,
+        pipeline: Pipeline,
+        *,
+        slice_size: int = 256,
+        keywords: str | bool | None = None,
+    ) -> None:
         if slice_size < 1:
             raise ValueError(f"slice_size must be at least 1, got {slice_size}")
         self.directory = directory
         self.pipeline = pipeline
         self.slice_size = slice_size
+        self.keywords = keywords
 
     def upsert(
         self, documents: Iterable[Document], *, progress: Callable[[int, int | None], None] | None = None
@@ -98,12 +112,15 @@ class Indexer:
             SpaceMismatchError: If the index holds vectors of another space.
             VectorError: If the encoder returned something that must not be stored. Documents committed before stay;
                 the rest keeps its old version, and the next call goes on from there.
+            MissingExtraError: If the index has keywords and what they need is not installed.
         """
         total = len(documents) if isinstance(documents, Sized) else None
         tally = _Tally(progress, total)
         writer = Writer(self.directory, self.pipeline, self.slice_size)
         fingerprint = self.pipeline.fingerprint
         writer.clean_up()
+        if self.keywords is not None:
+            settle_keywords(self.directory, self.pipeline, keywords=self.keywords)
         for batch in _batches(documents):
             self._upsert_batch(batch, fingerprint, writer, tally)
         return tally.summary(writer)
@@ -114,6 +131,7 @@ class Indexer:
         states = self.directory.ledger.states(list(latest))
         if any(states.get(identity, (None, False))[0] != name for identity, name in names.items()):
             writer.begin()
+            settle_keywords(self.directory, self.pipeline, keywords=self.keywords)
             states = self.directory.ledger.states(list(latest))  # the last word is what stands there under our lock
         same = [identity for identity, name in names.items() if states.get(identity, (None, False))[0] == name]
         # Where another version was begun, and this one is wanted again, that may have overwritten some of its vectors.

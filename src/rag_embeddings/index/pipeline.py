@@ -50,7 +50,7 @@ class Pipeline:
         """Stamp of everything that changes what is stored for a document."""
         settings = canonical_json(self.splitter.settings())
         space = self.encoder.profile.space
-        return content_id("pipeline", space, settings, self._language, str(_UNITS), self.vector_stamp)
+        return content_id("pipeline", space, settings, self.language, str(_UNITS), self.vector_stamp)
 
     @property
     def vector_stamp(self) -> str:
@@ -58,7 +58,8 @@ class Pipeline:
         return "" if self.late is None else content_id("late", canonical_json(self.late.settings()))
 
     @property
-    def _language(self) -> str:
+    def language(self) -> str:
+        """ISO 639-1 code that sentences are cut by: the splitter's, English where it has none."""
         return str(getattr(self.splitter, "language", "en"))
 
     def version_name(self, document: Document, fingerprint: str) -> str:

@@ -1,0 +1,76 @@
+"""Which chunks may be found at all: a condition on metadata and text, a regular expression over the text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rag_embeddings.errors import require
+from rag_embeddings.store.records import filterable
+from rag_embeddings.store.where import Where
+from rag_embeddings.text import without_surrogates
+
+if TYPE_CHECKING:
+    from rag_embeddings.store.ledger import Ledger, Place
+    from rag_embeddings.text import Chunk
+
+_PATTERN_MEMORY = 64 * 2**20  # bytes that RE2 may use for one expression
+
+
+class ChunkFilter:
+    """Decides on chunks, once on each. Used for one query.
+
+    Args:
+        ledger: Where the chunks are read.
+        where: A condition on the chunk's text and on its metadata: the document's, the chunk's own and ``source_id``.
+            None: every chunk fulfils it.
+        pattern: A regular expression that has to match somewhere in the chunk's text, in the syntax of RE2, which
+            matches in linear time and so has neither look-around nor back-references. None: every chunk does.
+
+    Raises:
+        TypeError: If ``where`` is no filter.
+        ValueError: If ``pattern`` is no regular expression that RE2 can run.
+        MissingExtraError: If there is a pattern and google-re2 is not installed.
+    """
+
+    def __init__(self, ledger: Ledger, where: Where | None, pattern: str | None) -> None:
+        if where is not None and not isinstance(where, Where):
+            raise TypeError(f"a filter is made by Where.equals(...) and the like, got {where!r}")
+        self._ledger = ledger
+        self._where = where
+        self._pattern = None if pattern is None else _compiled(pattern)
+        self._decided: dict[Place, bool] = {}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether every chunk passes."""
+        return self._where is None and self._pattern is None
+
+    def passes(self, place: Place) -> bool:
+        """Whether the chunk at a place may be found."""
+        if self.is_open:
+            return True
+        if place not in self._decided:
+            self._decided[place] = self._fulfils(self._ledger.chunk(place))
+        return self._decided[place]
+
+    def _fulfils(self, chunk: Chunk) -> bool:
+        if self._where is not None:
+            metadata = {**chunk.document.metadata, **chunk.metadata, "source_id": chunk.document.id}
+            if not self._where.matches(chunk.text, filterable(metadata)):
+                return False
+        return self._pattern is None or self._pattern.search(without_surrogates(chunk.text)) is not None
+
+
+def _compiled(pattern: str) -> Any:
+    re2 = require("re2", "patterns")
+    options = re2.Options()
+    options.max_mem = _PATTERN_MEMORY
+    options.log_errors = False
+    try:
+        return re2.compile(without_surrogates(pattern), options=options)
+    except re2.error as error:
+        reason = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
+        raise ValueError(
+            f"{pattern!r} is no regular expression that RE2 can run: {reason}. Its syntax is Python's without "
+            "look-around and back-references"
+        ) from error
