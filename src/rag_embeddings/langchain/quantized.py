@@ -15,10 +15,10 @@ from langchain_core.vectorstores.utils import maximal_marginal_relevance
 
 from rag_embeddings.errors import DocumentError
 from rag_embeddings.langchain.convert import to_core
+from rag_embeddings.langchain.filters import where_of
 from rag_embeddings.store.base import Record
 from rag_embeddings.store.quantized import QuantizedStore
 from rag_embeddings.store.records import filterable
-from rag_embeddings.store.where import All, Where
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,9 +29,8 @@ if TYPE_CHECKING:
 
     from rag_embeddings.codec.base import VectorCodec
     from rag_embeddings.encode.profile import Similarity
+    from rag_embeddings.langchain.filters import Filter
     from rag_embeddings.store.base import Hit
-
-    Filter = Where | Mapping[str, Any] | None
 
 _WHOLE = "_metadata"  # where metadata that no store can filter by is kept, as JSON
 
@@ -278,7 +277,7 @@ class QuantizedVectorStore(VectorStore):
         **unknown: Any,
     ) -> list[tuple[Hit, Record]]:
         _refuse(unknown)
-        hits = self.store.search(np.asarray(embedding, dtype=np.float32), k, where=_where(filter), exact=exact)
+        hits = self.store.search(np.asarray(embedding, dtype=np.float32), k, where=where_of(filter), exact=exact)
         records = {record.id: record for record in self.store.get([hit.id for hit in hits])}
         return [(hit, records[hit.id]) for hit in hits if hit.id in records]  # one may just have been deleted
 
@@ -324,14 +323,6 @@ def _document(record: Record) -> Document:
         id=record.id,
         metadata=deepcopy(metadata) if whole is None else json.loads(whole),
     )
-
-
-def _where(chosen: Filter) -> Where | None:
-    if chosen is None or isinstance(chosen, Where):
-        return chosen
-    if not isinstance(chosen, dict) or any(str(key).startswith("$") for key in chosen):
-        raise TypeError(f"filter is a Where or a dictionary of values that metadata must equal, got {chosen!r:.80}")
-    return All(tuple(Where.equals(key, value) for key, value in chosen.items()))
 
 
 def _refuse(unknown: Mapping[str, Any]) -> None:
