@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from rag_embeddings.errors import DocumentError
 from rag_embeddings.index.keywords import settle_keywords
+from rag_embeddings.index.links import settle_links
 from rag_embeddings.index.writer import Writer
 from rag_embeddings.testing.faults import failpoint
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from rag_embeddings.index.pipeline import Pipeline
     from rag_embeddings.store.directory import IndexDirectory
+    from rag_embeddings.store.links import LinkRule
     from rag_embeddings.text import Document
 
 _CHECK_DOCUMENTS = 256  # documents looked up in the ledger at a time
@@ -74,6 +76,10 @@ class Indexer:
             are cut by, False for none. Where the index has others so far, the next `upsert` makes them from the texts
             it holds, without encoding any. None: as the index has been so far; for a new one as True, if the extra
             ``keywords`` is installed.
+        links: Whether similar chunks of different documents are linked, for
+            `rag_embeddings.retrieve.search.Retrieval`: True for the rule the index has, or `LinkRule` with its
+            defaults; a rule of the caller's own; False for none. The next `upsert` makes them, also for documents that
+            did not change, without encoding any. None: as the index has been so far; a new one has none.
     """
 
     def __init__(
@@ -83,6 +89,7 @@ class Indexer:
         *,
         slice_size: int = 256,
         keywords: str | bool | None = None,
+        links: LinkRule | bool | None = None,
     ) -> None:
         if slice_size < 1:
             raise ValueError(f"slice_size must be at least 1, got {slice_size}")
@@ -90,6 +97,7 @@ class Indexer:
         self.pipeline = pipeline
         self.slice_size = slice_size
         self.keywords = keywords
+        self.links = links
 
     def upsert(
         self, documents: Iterable[Document], *, progress: Callable[[int, int | None], None] | None = None
@@ -123,6 +131,7 @@ class Indexer:
             settle_keywords(self.directory, self.pipeline, keywords=self.keywords)
         for batch in _batches(documents):
             self._upsert_batch(batch, fingerprint, writer, tally)
+        settle_links(self.directory, self.pipeline.encoder.profile, links=self.links)
         return tally.summary(writer)
 
     def _upsert_batch(self, batch: list[Document], fingerprint: str, writer: Writer, tally: _Tally) -> None:
