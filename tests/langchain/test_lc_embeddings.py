@@ -107,12 +107,23 @@ def test_the_adapter_and_the_core_give_the_same_vectors(minilm):
     assert wrap(minilm) is minilm.encoder
 
 
-async def test_sixteen_calls_at_once_equal_one_after_the_other(minilm):
+@pytest.mark.parametrize("kind", [InstructionEmbeddings, DualEncoderEmbeddings, CachedEmbeddings])
+async def test_sixteen_callers_at_once_equal_one_after_the_other(kind, minilm, tmp_path):
+    toy = InstructionEmbeddings(model=str(toy_models.folder("prompts")))
+    embeddings = {
+        InstructionEmbeddings: lambda: minilm,
+        DualEncoderEmbeddings: lambda: kind(query_embeddings=toy, document_embeddings=toy),
+        CachedEmbeddings: lambda: kind(embeddings=toy, cache_path=str(tmp_path / "v.sqlite")),
+    }[kind]()
+    inside = minilm if kind is InstructionEmbeddings else toy
     batches = [[f"text {number} of {size}" for number in range(size)] for size in range(1, 17)]
-    one_by_one = [minilm.embed_documents(batch) for batch in batches]
-    at_once = await asyncio.gather(*(minilm.aembed_documents(batch) for batch in batches))
-    for expected, found in zip(one_by_one, at_once, strict=True):
-        assert np.allclose(found, expected, atol=1e-5)
+    at_once = await asyncio.gather(
+        *(embeddings.aembed_documents(batch) for batch in batches),
+        *(embeddings.aembed_query(batch[0]) for batch in batches),
+    )
+    one_by_one = [inside.embed_documents(batch) for batch in batches]
+    for expected, found in zip(one_by_one + [inside.embed_query(batch[0]) for batch in batches], at_once, strict=True):
+        assert np.allclose(found, expected, rtol=0, atol=1e-5)
 
 
 def test_a_pickle_holds_no_weights_and_the_original_stays_usable(minilm):

@@ -109,8 +109,12 @@ def check_embedding(
         batch = await embedding.aget_text_embedding_batch(list(texts))
         same(batch, singles, "an async batch has the vectors of the sync one")
         _law(await embedding.aget_text_embedding_batch([]) == [], "no texts give no vectors, async")
-        crowd = await asyncio.gather(*(embedding.aget_text_embedding(text) for text in texts for _ in range(4)))
-        same(crowd, [vector for vector in singles for _ in range(4)], "concurrent callers get their own vectors")
+        crowd = await asyncio.gather(
+            *(embedding.aget_text_embedding(text) for text in texts for _ in range(4)),
+            *(embedding.aget_query_embedding(texts[0]) for _ in range(4)),
+        )
+        expected = [vector for vector in singles for _ in range(4)] + [query] * 4
+        same(crowd, expected, "concurrent callers get their own vectors")
 
     asyncio.run(ask())
     for copy, law in _copies(embedding):
