@@ -2,7 +2,7 @@
 
 A label is (the declaration's words, where it is in force, where it is not). Places are named by words that stand once in
 the document. `TUNED` is what the rules were written on; `HELD_OUT` was labelled before there were rules, and first
-measured when they were done.
+measured when they were done; `TECHNICAL` is what manuals of programs have taught since.
 """
 
 from __future__ import annotations
@@ -427,6 +427,49 @@ All men were in uniform. The law took effect slowly. What does "home" mean?
     (),
 )
 
+PROGRAM = Case(
+    "manual of a program",
+    """# Using quern
+
+## Expressions
+
+The assignment arrow is made of the characters '<' ("less than") and '-' ("minus"), side by side and without a space.
+If a and b are conditions, a & b is their intersection ("and"), and a | b their union ("or"). Less than and minus are
+read from left to right, and or comes last.
+
+Lists ("generic vectors") hold anything. In the case of words, generic vectors are sorted and compared.
+
+## Options
+
+In a command line, '-' means standard input. The clipboard is read with read("clipboard"), a graph is set up with
+par("edge") and drawn with draw("edge"). The size of an edge or of the clipboard has no limit - or none that we know.
+
+In this chapter, we give an introduction to the options that are of use. The value of HOME is always ${PREFIX}/home.
+
+Functions of class "frame" include print. A frame is printed as a table. Here "most" means all but the first two.
+
+It takes most of the time.
+
+Unless otherwise stated, options apply on all platforms. In the remainder of this section, option refers to a long one.
+
+## Words
+
+The "mill" means the program that grinds. A stone (hereinafter the "runner") turns. The Stone Dressing Language
+("SDL") tells how, and so does the Quern Tool ("Tool"). The mill and its runner stop when the SDL says so or the Tool
+breaks. An integer ("Number") is stored as a Number. In row-major ("Dutch") order, rows come first. Dutch builders
+liked it.
+""",
+    (
+        Declared('"most" means', (), ("takes most of the time",)),
+        Declared("Unless otherwise stated", ("option refers to a long one",), ("Dutch builders",)),
+        Declared("In the remainder of this section, option refers", ("to a long one",), ("Dutch builders",)),
+        Declared('The "mill" means', ("The mill and its runner",)),
+        Declared('(hereinafter the "runner")', ("The mill and its runner",)),
+        Declared('("SDL")', ("the SDL says so",)),
+        Declared('("Tool")', ("the Tool\nbreaks",)),
+    ),
+)
+
 LICENSE = Path(__file__).parents[2] / "LICENSE"
 
 
@@ -465,4 +508,5 @@ def license_case() -> Case:
     )
 
 
+TECHNICAL = (PROGRAM,)
 HELD_OUT = (FILING, STANDARD, TIMETABLE, DRAWINGS, POLICY, OTHERS, license_case())

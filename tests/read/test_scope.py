@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scope_cases import HELD_OUT, TUNED, Case
+from scope_cases import HELD_OUT, TECHNICAL, TUNED, Case
 
 import layouts
 from rag_embeddings.read.markdown import read_markdown
@@ -54,7 +54,7 @@ def figures(cases) -> tuple[float, float, list[str], list[str]]:
     return right / (right + len(wrong)), right / (right + len(missed)), missed, wrong
 
 
-@pytest.mark.parametrize("cases", [TUNED, HELD_OUT], ids=["tuned", "held out"])
+@pytest.mark.parametrize("cases", [TUNED, HELD_OUT, TECHNICAL], ids=["tuned", "held out", "technical"])
 def test_declarations_are_found_with_their_scopes(cases):
     precision, recall, missed, wrong = figures(cases)
     assert precision >= 0.9, wrong

@@ -15,17 +15,18 @@ _MEANS = (
 _SHALL = r"shall (?:not )?(?:mean|include|refer to|have the meaning)"
 # "License" shall mean, "You" (or "Your") shall mean, "Source" form shall mean, the term "X" means
 _DEFINES = re.compile(
-    rf"{_QUOTED}(?: \((?:or|and) [^)]{{1,60}}\))?(?: (?:here|also|herein))?,? (?:{_MEANS}|(?:\w+ )?{_SHALL})\b"
+    rf"{_QUOTED}(?: \((?:or|and) [^)]{{1,60}}\))?(?: (?:here|also|herein))?,? (?P<verb>{_MEANS}|(?:\w+ )?{_SHALL})\b"
 )
+_SINGULAR = re.compile(r"\w*s\b|has|is|shall|\w+ shall")  # verbs that any term may have; "mean" takes a plural one
 # the word "approved", wherever it appears, means; references to "we" and "us" are to
 _WORDS_USED = re.compile(
     rf"\b(?:terms?|words?|expressions?|phrases?|references to|abbreviations?) ((?:{_QUOTED},?(?: and| or)? ?)+)"
     rf"[^.]{{0,60}}?\b(?:{_MEANS}|{_SHALL}|(?:are|is) to\b|(?:are|is) used)"
 )
-# Aldred Ltd (the "Supplier"), (hereinafter referred to as the "Client")
+# Aldred Ltd (the "Supplier"), (hereinafter referred to as the "Client"); but no call such as read("file")
 _NAMED = re.compile(
-    r"\((?:herein(?:after)? |hereafter |together |collectively,? |referred to as |called |the |our |each,? |an? )*"
-    r"[\"“](?:the )?([^\"“”]{1,60})[\"”]\)"
+    r"(?<!\S)\((?P<said>(?:herein(?:after)? |hereafter |together |collectively,? |referred to as |called |the |our |"
+    r"each,? )*)(?:an? )?[\"“](?:the )?(?P<term>[^\"“”]{1,60})[\"”]\)"
 )
 # In this section, Company means; for the purposes of this License, Derivative Works shall not include
 _BARE = re.compile(rf"this \w+, (?:the )?((?:[A-Z][\w-]* ?){{1,4}}) (?:{_MEANS}|{_SHALL})\b")
@@ -36,7 +37,7 @@ _SCALE = r"(?:hundreds|thousands|millions|billions|trillions)"
 _CURRENCY = (
     r"(?:(?:U\.?S\.?|US|Canadian|Australian|Hong Kong|Swiss|British|new) )?"
     r"(?:dollars?|euros?|pounds(?: sterling)?|sterling|yen|francs?|rupees?|yuan|renminbi|kronor|pesos?|cents|"
-    r"USD|EUR|GBP|CHF|JPY|CNY|INR|CAD|AUD|[$€£¥])"
+    r"USD|EUR|GBP|CHF|JPY|CNY|INR|CAD|AUD|[$€£¥](?!\{))"
 )
 _MEASURES = {
     "length": r"(?:milli|centi|kilo|micro|nano)?met(?:er|re)s?|mm|cm|km|inch(?:es)?|feet|yards|miles",
@@ -109,7 +110,7 @@ _ONWARD = re.compile(
 # Throughout this manual, commands are; in this document, all integers are
 _CONVENTION = re.compile(
     rf"^(?:throughout|in|within|for|for the purposes? of|as used in) (?:the (?:rest|remainder) of )?"
-    rf"this (?:{_LOCAL}|{_WHOLE}),? (?:.* )?"
+    rf"this (?:{_LOCAL}|{_WHOLE}),? (?!(?:we|you) (?!use|assume|write|denote|refer|call|mean|follow|apply))(?:.* )?"
     r"(?:is|are|assumes?|stands?|refers?|denotes?|means?|uses?|follows?|appl(?:y|ies))\b",
     re.IGNORECASE,
 )
@@ -170,6 +171,8 @@ def declarations(sentence: str, *, label: bool = False) -> list[Declaration]:
 
 
 def _place(sentence: str) -> str:
+    if sentence.startswith("Here "):
+        return "paragraph"
     if found := _NEXT.search(sentence):
         return "table"
     if found := _THIS_LOCAL.search(sentence):
@@ -178,14 +181,27 @@ def _place(sentence: str) -> str:
 
 
 def _terms(sentence: str) -> list[str]:
-    found = [match[1] for match in _DEFINES.finditer(sentence)]
+    defined = ((match[1], match["verb"]) for match in _DEFINES.finditer(sentence))
+    found = [term for term, verb in defined if term.endswith("s") or _SINGULAR.match(verb)]
     for match in _WORDS_USED.finditer(sentence):
         found.extend(re.findall(_QUOTED, match[1]))
-    found.extend(match[1] for match in _NAMED.finditer(sentence))
+    found.extend(match["term"] for match in _NAMED.finditer(sentence) if match["said"] or _is_name(sentence, match))
     found.extend(match[1].strip() for match in _BARE.finditer(sentence))
     # "the Scheme" is defined, and "Scheme" is what is used
     terms = (re.sub(r"^(?:[Tt]he|[Aa]n?) (?=\w)", "", term.strip(" ,.;:")) for term in found)
-    return [term for term in dict.fromkeys(terms) if term]
+    return [term for term in dict.fromkeys(terms) if any(map(str.isalpha, term))]
+
+
+def _is_name(sentence: str, match: re.Match[str]) -> bool:
+    """Tell a name given in brackets from a gloss, ``absent ("missing") data``.
+
+    A name is capitalised and stands behind another name, is an abbreviation, or takes up a word of what it names.
+    """
+    term, before = match["term"], sentence[: match.start()].split()
+    if not term[0].isupper() or not before:
+        return False
+    behind_name = before[-1][0].isupper() or before[-1][0].isdigit()
+    return behind_name or (len(term) > 1 and term.isupper()) or term.lower() in " ".join(before).lower()
 
 
 def _keys(sentence: str) -> frozenset[str] | None:

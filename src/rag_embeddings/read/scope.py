@@ -81,7 +81,7 @@ class ScopeNotes:
     @property
     def name(self) -> str:
         """Spelling for fingerprints; changes whenever the rules do."""
-        return f"scope-rules-1 {self.language} {self.limit}"
+        return f"scope-rules-2 {self.language} {self.limit}"
 
     def __call__(self, document: Document) -> list[Note]:
         """Find the notes of a document.
@@ -158,8 +158,8 @@ class _Layout:
             table = self._table(span, index)
             if table is not None:
                 return table
-        if said.place in _OWN and block is not None:
-            return block.span
+        if said.place in _OWN:
+            return block.span if block is not None else _paragraph(self.document.text, span)
         if said.place and said.place != "document":
             return self._place(path, said.place)
         general = not path or bool(_GENERAL.search(path[-1].title))
@@ -197,6 +197,12 @@ class _Layout:
         if index > 0 and self.blocks[index - 1].kind in _TABLE_PARTS | {"table"}:
             return self.tables[place]
         return self.tables[place + 1] if place + 1 < len(self.tables) else None
+
+
+def _paragraph(text: str, span: Span) -> Span:
+    """Return the stretch between empty lines that a span of text without layout begins in."""
+    before, behind = text.rfind("\n\n", 0, span.start), text.find("\n\n", span.end)
+    return Span(before + 2 if before >= 0 else 0, behind if behind >= 0 else len(text))
 
 
 def _sections(document: Document, blocks: Sequence[Block]) -> list[_Section]:
