@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from rag_embeddings.langchain.cached import CachedEmbeddings
     from rag_embeddings.langchain.dual import DualEncoderEmbeddings
     from rag_embeddings.langchain.embeddings import InstructionEmbeddings
+    from rag_embeddings.langchain.highlight import SentenceHighlighter
     from rag_embeddings.langchain.late import LateChunkingEmbeddings
     from rag_embeddings.langchain.layout import LayoutTextSplitter
+    from rag_embeddings.langchain.linked import LinkedChunkRetriever
     from rag_embeddings.langchain.meaning_splitters import (
         BollingerTextSplitter,
         LLMTextSplitter,
@@ -38,10 +40,12 @@ __all__ = [
     "LLMTextSplitter",
     "LateChunkingEmbeddings",
     "LayoutTextSplitter",
+    "LinkedChunkRetriever",
     "QuantizedVectorStore",
     "RecursiveTextSplitter",
     "RegexTextSplitter",
     "SemanticTextSplitter",
+    "SentenceHighlighter",
     "SentenceParentIndex",
     "SlidingWindowTextSplitter",
     "TopicTextSplitter",
@@ -55,10 +59,12 @@ _HOME = {
     "LLMTextSplitter": "meaning_splitters",
     "LateChunkingEmbeddings": "late",
     "LayoutTextSplitter": "layout",
+    "LinkedChunkRetriever": "linked",
     "QuantizedVectorStore": "quantized",
     "RecursiveTextSplitter": "splitters",
     "RegexTextSplitter": "meaning_splitters",
     "SemanticTextSplitter": "meaning_splitters",
+    "SentenceHighlighter": "highlight",
     "SentenceParentIndex": "sentence_parent",
     "SlidingWindowTextSplitter": "splitters",
     "TopicTextSplitter": "meaning_splitters",

@@ -1,10 +1,10 @@
 """Sentence-level search that returns the passage, as a LangChain document index and retriever."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from threading import RLock
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
@@ -23,18 +23,17 @@ from rag_embeddings.index.pipeline import Pipeline
 from rag_embeddings.index.splitter import index_splitter
 from rag_embeddings.langchain.convert import from_core, from_match, to_core
 from rag_embeddings.langchain.late import LateChunkingEmbeddings
+from rag_embeddings.langchain.searching import SearchSettings
 from rag_embeddings.langchain.splitters import core_splitter
-from rag_embeddings.retrieve.sentence_parent import SentenceParentSearch
 from rag_embeddings.split.base import Splitter
 from rag_embeddings.split.recursive import RecursiveSplitter
 from rag_embeddings.store.directory import IndexDirectory
-
-_Index = TypeVar("_Index", bound="SentenceParentIndex")
+from rag_embeddings.store.links import LinkRule
 
 _opening = RLock()
 
 
-class SentenceParentIndex(DocumentIndex):
+class SentenceParentIndex(SearchSettings, DocumentIndex):
     """Finds single sentences, returns the passages they stand in.
 
     Each document is split into passages and each passage into sentences; both are embedded, and kept beside the whole
@@ -67,6 +66,13 @@ class SentenceParentIndex(DocumentIndex):
             print(passage.metadata["source_id"], passage.metadata["start_index"], passage.page_content)
         ```
 
+    Search in other ways, for one call or, given to the constructor or `as_retriever`, for all:
+        ```python
+        index.invoke("What did the report say?", search_type="mmr", filter={"title": "Report"})
+        index.invoke("What did the report say?", token_budget=2000, merge=True, window=2)
+        retriever = index.as_retriever(search_type="mmr", k=6)
+        ```
+
     Async:
         ```python
         passages = await index.ainvoke("What did the report say?", k=3)
@@ -92,16 +98,18 @@ class SentenceParentIndex(DocumentIndex):
     """How documents become passages: a splitter of `rag_embeddings`, LangChain's or the core's. None: the one
     the directory was last written with; for a new one, a recursive splitter that counts with the embeddings' own
     tokenizer, or with tiktoken's ``"cl100k_base"`` if they have none."""
-    k: int = Field(default=4, ge=1)
-    """Number of passages to return. ``invoke(query, k=...)`` overrides it."""
-    score: Literal["best", "mean"] = "best"
-    """What ranks a passage: its best sentence, or the mean of that and the passage itself."""
     context_in_content: bool = False
     """Whether ``page_content`` begins with the passage's context (headings, notes), for chains that show nothing else
     of a passage to the model. It then ends with the slice that ``start_index`` and ``end_index`` name."""
     late: bool | None = Field(default=None, frozen=True)
     """Whether vectors of sentences and passages know their whole document (late chunking). None: as the directory was
     last written; for a new one they do not. `LateChunkingEmbeddings` brings its own windows and mix."""
+    keywords: str | bool | None = Field(default=None, frozen=True)
+    """Whether ``search_type="hybrid"`` finds words in this index, and in which language; see `Indexer`. None: as the
+    directory has been so far; for a new one it does, if the extra ``keywords`` is installed."""
+    link_rule: LinkRule | bool | None = Field(default=None, frozen=True)
+    """Which passages are linked when documents are written, for ``links``: True for similar ones of other documents, or
+    a `LinkRule` with another threshold; False for none. None: as the directory has been so far."""
 
     _encoder: Encoder = PrivateAttr()
     _opened: IndexDirectory | None = PrivateAttr(default=None)  # ours to close; closes itself when collected
@@ -126,12 +134,60 @@ class SentenceParentIndex(DocumentIndex):
     def model_post_init(self, context: Any, /) -> None:
         """Open an index in memory at once, so that copies with other settings see the same documents."""
         super().model_post_init(context)
+        self.retrieval(None, None, {})  # refuses at once what could never be searched for
         self._encoder = wrap(self.embeddings)
         if self.late:
             index_late(self._encoder, {}, late=True)  # refuses at once what could never be late
         if self.directory is None:
             self._opened = IndexDirectory.open(None)
             self.__dict__["directory"] = self._opened  # frozen for everybody else
+
+    @classmethod
+    def from_documents(
+        cls,
+        documents: Iterable[Document],
+        embeddings: Embeddings | Encoder,
+        *,
+        ids: Sequence[str] | None = None,
+        **options: Any,
+    ) -> Self:
+        """Make an index and add documents; ``options`` are the fields of the class. For `ids` see `add_documents`."""
+        index = cls(embeddings=embeddings, **options)
+        try:
+            index.add_documents(documents, ids=ids)
+        except BaseException:
+            index.close()
+            raise
+        return index
+
+    @classmethod
+    async def afrom_documents(
+        cls,
+        documents: Iterable[Document],
+        embeddings: Embeddings | Encoder,
+        *,
+        ids: Sequence[str] | None = None,
+        **options: Any,
+    ) -> Self:
+        """Make an index and add documents without blocking the event loop; see `from_documents`."""
+        return await asyncio.to_thread(cls.from_documents, documents, embeddings, ids=ids, **options)
+
+    def as_retriever(self, *, search_kwargs: Mapping[str, Any] | None = None, **settings: Any) -> Self:
+        """Return a retriever over the same documents with other settings for its searches.
+
+        Args:
+            search_kwargs: Settings, as vector stores take them.
+            **settings: Settings, and ``name``, ``tags`` and ``metadata`` as every retriever has them.
+
+        Raises:
+            TypeError: If there is no setting of that name.
+        """
+        changes = {**settings, **(search_kwargs or {})}
+        own = {name: changes.pop(name) for name in ("name", "tags", "metadata") if name in changes}
+        self.retrieval(None, None, changes)
+        if "k" in changes:
+            changes.setdefault("token_budget", None)
+        return self._with(changes | own)
 
     def upsert(self, items: Sequence[Document], /, **kwargs: Any) -> UpsertResponse:
         """Add documents, replacing those whose id is known; unchanged ones cost nothing.
@@ -252,6 +308,10 @@ class SentenceParentIndex(DocumentIndex):
         """Return whole documents without blocking the event loop; see `get`."""
         return await asyncio.to_thread(self.get, ids, **kwargs)
 
+    async def aprune(self, keep: Iterable[str | None]) -> list[str]:
+        """Delete every document but some without blocking the event loop; see `prune`."""
+        return await asyncio.to_thread(self.prune, keep)
+
     def close(self) -> None:
         """Release the directory, and with it the right to write. A later call opens it again.
 
@@ -268,23 +328,29 @@ class SentenceParentIndex(DocumentIndex):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self.close)
+
     def _get_relevant_documents(
         self,
         query: str,
         *,
         run_manager: CallbackManagerForRetrieverRun,  # noqa: ARG002  # LangChain's signature
-        k: int | None = None,
+        **settings: Any,
     ) -> list[Document]:
-        return self._search(query, k)
+        return self._search(query, settings)
 
     async def _aget_relevant_documents(
         self,
         query: str,
         *,
         run_manager: AsyncCallbackManagerForRetrieverRun,  # noqa: ARG002  # LangChain's signature
-        k: int | None = None,  # the same extras as the sync method, or ainvoke(query, k=...) is a TypeError
+        **settings: Any,  # the same extras as the sync method, or ainvoke(query, k=...) is a TypeError
     ) -> list[Document]:
-        return await asyncio.to_thread(self._search, query, k)
+        return await asyncio.to_thread(self._search, query, settings)
 
     def _get_ls_params(self, **kwargs: Any) -> LangSmithRetrieverParams:
         params = super()._get_ls_params(**kwargs)
@@ -295,9 +361,8 @@ class SentenceParentIndex(DocumentIndex):
             params["ls_embedding_model"] = model
         return params
 
-    def _search(self, query: str, k: int | None) -> list[Document]:
-        search = SentenceParentSearch(self._handle(create=False), self._encoder, score=self.score)
-        found = search.search(query, self.k if k is None else k)
+    def _search(self, query: str, settings: Mapping[str, Any]) -> list[Document]:
+        found = self.retrieval(self._handle(create=False), self._encoder, settings).search(query)
         return [from_match(match, context_in_content=self.context_in_content) for match in found]
 
     def _remover(self) -> Indexer:
@@ -315,7 +380,7 @@ class SentenceParentIndex(DocumentIndex):
             if late is not None and isinstance(self.embeddings, LateChunkingEmbeddings):
                 late = self.embeddings.late_pass
             self._pipeline = Pipeline(self._encoder, splitter, late)
-        return Indexer(handle, self._pipeline)
+        return Indexer(handle, self._pipeline, keywords=self.keywords, links=self.link_rule)
 
     def _handle(self, *, create: bool) -> IndexDirectory:
         if isinstance(self.directory, IndexDirectory):
@@ -324,22 +389,6 @@ class SentenceParentIndex(DocumentIndex):
             if self._opened is None:
                 self._opened = IndexDirectory.open(self.directory, create=create)
             return self._opened
-
-    # Copies and pickles are made of the fields: an open handle belongs to one object.
-    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        return _rebuilt(type(self), self._fields())
-
-    __copy__ = __deepcopy__
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuilt, (type(self), self._fields())
-
-    def _fields(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in type(self).model_fields}
-
-
-def _rebuilt(kind: type[_Index], fields: dict[str, Any]) -> _Index:
-    return kind(**fields)
 
 
 def _refuse(method: str, unknown: dict[str, Any]) -> None:

@@ -100,6 +100,37 @@ def matched_sentences(text: str, metadata: Mapping[str, Any]) -> list[Span] | No
     return found
 
 
+def highlighted(
+    query: str, passages: Sequence[tuple[str, Mapping[str, Any]]], highlighter: Highlighter | None, most: int
+) -> list[list[Span]]:
+    """Return which sentences to mark in what any retriever found.
+
+    Args:
+        query: The question.
+        passages: Texts and metadata.
+        highlighter: Finds sentences in passages that do not say which matched; None if there is nothing to find them.
+        most: How many sentences of a passage, at most.
+
+    Returns:
+        For each passage spans in characters of its text, best first.
+
+    Raises:
+        ValueError: If a passage does not say which sentences matched and there is no highlighter.
+    """
+    found = [matched_sentences(text, metadata) for text, metadata in passages]
+    missing = [number for number, spans in enumerate(found) if spans is None]
+    if missing and highlighter is None:
+        raise ValueError(
+            f"{len(missing)} of {len(passages)} passages do not say which of their sentences matched: they come from "
+            "another retriever, or their text was changed. Give embeddings that can find the sentences"
+        )
+    if missing and highlighter is not None:
+        computed = highlighter.sentences(query, [passages[number][0] for number in missing])
+        for number, spans in zip(missing, computed, strict=True):
+            found[number] = spans
+    return [(spans or [])[:most] for spans in found]
+
+
 def marked(text: str, spans: Iterable[Span], before: str = "**", after: str = "**") -> str:
     """Return a text with marks around some spans; those that overlap or touch get one pair.
 

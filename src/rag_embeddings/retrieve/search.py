@@ -73,6 +73,7 @@ class Retrieval:
 
     Raises:
         ValueError: If a number or word is impossible, or both ``"mmr"`` and a reranker are to decide on the order.
+        TypeError: If ``window`` or ``merge`` is something else.
     """
 
     directory: IndexDirectory
@@ -109,7 +110,10 @@ class Retrieval:
             raise ValueError(f"{sorted(self.hybrid)} have an effect with search_type='hybrid' only")
         if self.link_tokens < 0:
             raise ValueError(f"link_tokens must not be negative, got {self.link_tokens}")
-        self._window  # noqa: B018 - refuses an impossible one
+        if not isinstance(self.window, int | Window) or not isinstance(self.merge, bool | Merge):
+            given = f"window={self.window!r}, merge={self.merge!r}"
+            raise TypeError(f"window is a number of sentences or a Window, merge a bool or a Merge, got {given}")
+        self._window  # noqa: B018 - refuses an impossible number
 
     def search(self, query: str, vector: Vectors | None = None) -> list[Match]:
         """Find passages for a query, which is encoded once.
