@@ -315,7 +315,8 @@ def test_a_callable_without_a_spelling_is_refused_when_one_is_needed():
     ("options", "message"),
     [
         ({"tokenizer": len, "embed_model": InstructionEmbedding("m")}, "counted by one of them"),
-        ({"chunk_size": 5, "chunk_overlap": 5}, "must be less than chunk_size=5"),
+        ({"chunk_size": 5, "chunk_overlap": 5}, "smaller than max_tokens"),
+        ({"chunk_size": 5, "target": 6}, "target must be between"),
         ({"chunk_size": 0}, "greater than 0"),
         ({"chunk_overlap": -1}, "greater than or equal to 0"),
         ({"chunksize": 5}, "chunksize"),

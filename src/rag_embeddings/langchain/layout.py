@@ -34,6 +34,7 @@ class LayoutTextSplitter(SpanTextSplitter):
         embeddings: As in `RecursiveTextSplitter`.
         tokenizer: As in `RecursiveTextSplitter`.
         language: ISO 639-1 code of the language, for sentence boundaries.
+        target: Tokens that a chunk should have; ``chunk_size`` by default.
         layout: What documents are: ``"markdown"``, ``"html"``, ``"auto"`` (what their metadata says, by the suffix of
             ``source`` and the like, or a media type; else plain text) or None (plain text). Markdown stays as it is; of
             HTML the text is what a browser shows, and offsets count in that.
@@ -62,6 +63,7 @@ class LayoutTextSplitter(SpanTextSplitter):
         embeddings: Embeddings | Encoder | None = None,
         tokenizer: Any = None,
         language: str = "en",
+        target: int | None = None,
         layout: Literal["auto", "markdown", "html"] | None = "auto",
         boundaries: Iterable[Boundary | str] = (),
         notes: Callable[[Document], Sequence[Note]] | None = None,
@@ -71,6 +73,7 @@ class LayoutTextSplitter(SpanTextSplitter):
         self._context_in_content = context_in_content
         self._options: dict[str, Any] = {
             "reader": None if layout is None else LayoutReader(layout),
+            "target": target,
             "boundaries": tuple(boundaries),
             "notes": notes,
             "context_tokens": context_tokens,

@@ -211,6 +211,7 @@ class RegexTextSplitter(SpanTextSplitter):
         embeddings: As in `RecursiveTextSplitter`.
         tokenizer: As in `RecursiveTextSplitter`.
         language: ISO 639-1 code of the language, for sentence boundaries.
+        target: Tokens that a chunk should have; ``chunk_size`` by default.
 
     Raises:
         ValueError: As in `RecursiveTextSplitter`, or if a rule is impossible.
@@ -225,13 +226,20 @@ class RegexTextSplitter(SpanTextSplitter):
         embeddings: Embeddings | Encoder | None = None,
         tokenizer: Any = None,
         language: str = "en",
+        target: int | None = None,
     ) -> None:
+        self._target = target
         self._rules = rules
         super().__init__(chunk_size, chunk_overlap, embeddings=embeddings, tokenizer=tokenizer, language=language)
 
     def _make_core(self, language: str) -> Splitter:
         return RegexSplitter(
-            self._chunk_size, self._chunk_overlap, tokenizer=self._counter, language=language, rules=self._rules
+            self._chunk_size,
+            self._chunk_overlap,
+            tokenizer=self._counter,
+            language=language,
+            target=self._target,
+            rules=self._rules,
         )
 
 

@@ -177,10 +177,11 @@ class RecursiveTextSplitter(SpanTextSplitter):
         tokenizer: Count tokens with a tiktoken encoding (by name), a Hugging Face tokenizer, or a function from text to
             its number of tokens. With neither this nor ``embeddings``: tiktoken's ``"cl100k_base"``.
         language: ISO 639-1 code of the language, for sentence boundaries.
+        target: Tokens that a chunk should have; ``chunk_size`` by default.
 
     Raises:
         ValueError: If both ``embeddings`` and ``tokenizer`` are given, if the embeddings have no tokenizer, or if no
-            chunk could satisfy size and overlap.
+            chunk could satisfy size, overlap and target.
 
     ```python
     splitter = RecursiveTextSplitter(chunk_size=200, embeddings=embeddings)
@@ -197,11 +198,15 @@ class RecursiveTextSplitter(SpanTextSplitter):
         embeddings: Embeddings | Encoder | None = None,
         tokenizer: Any = None,
         language: str = "en",
+        target: int | None = None,
     ) -> None:
+        self._target = target
         super().__init__(chunk_size, chunk_overlap, embeddings=embeddings, tokenizer=tokenizer, language=language)
 
     def _make_core(self, language: str) -> Splitter:
-        return RecursiveSplitter(self._chunk_size, self._chunk_overlap, tokenizer=self._counter, language=language)
+        return RecursiveSplitter(
+            self._chunk_size, self._chunk_overlap, tokenizer=self._counter, language=language, target=self._target
+        )
 
 
 class SlidingWindowTextSplitter(SpanTextSplitter):

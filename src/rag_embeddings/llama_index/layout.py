@@ -38,6 +38,7 @@ class LayoutNodeParser(SpanNodeParser):
         "source and the like, or a media type; else plain text) or None (plain text). Markdown stays as it is; of HTML "
         "the text is what a browser shows, and offsets count in that.",
     )
+    target: int | None = Field(default=None, gt=0, description="Tokens of a good chunk. None: chunk_size.")
     boundaries: list[Boundary | str] = Field(
         default_factory=list,
         description="Places that must be cut: page, section, block, or a metadata key that holds places.",
@@ -61,6 +62,7 @@ class LayoutNodeParser(SpanNodeParser):
             self.chunk_overlap or 0,
             tokenizer=source,
             language=self.language,
+            target=self.target,
             boundaries=self.boundaries,
             notes=self.notes,
             context_tokens=self.context_tokens,

@@ -134,6 +134,7 @@ class TopicNodeParser(MeaningNodeParser):
     distance: float = Field(default=0.6, gt=0, le=2, description="Mean cosine distance within a topic.")
     blend: float = Field(default=0.5, ge=0, description="What a neighbour's vector counts for beside a sentence's own.")
     reach: int = Field(default=512, ge=2, description="Sentences that are clustered together.")
+    cluster: Any = Field(default=None, description="Another clustering, from vectors to labels. Replaces distance.")
 
     @classmethod
     def class_name(cls) -> str:
@@ -148,9 +149,24 @@ class TopicNodeParser(MeaningNodeParser):
             distance=self.distance,
             blend=self.blend,
             reach=self.reach,
+            cluster=self.cluster,
             tokenizer=tokenizer,
             language=self.language,
         )
+
+    @field_validator("cluster", mode="before")
+    @classmethod
+    def _restored_cluster(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            raise ValueError(  # noqa: TRY004  # pydantic reports a ValueError with the field's name
+                f"the clustering {value.get('cluster_name')!r} cannot be rebuilt from its name; "
+                "pass it along: from_dict(data, cluster=...)"
+            )
+        return value
+
+    @field_serializer("cluster")
+    def _spelled_cluster(self, value: Any) -> dict[str, str] | None:
+        return None if value is None else {"cluster_name": callable_name(value)}
 
 
 class RegexNodeParser(SpanNodeParser):
@@ -159,6 +175,7 @@ class RegexNodeParser(SpanNodeParser):
     See `rag_embeddings.split.regex.RegexSplitter`, and `SpanNodeParser` for what nodes carry.
     """
 
+    target: int | None = Field(default=None, gt=0, description="Tokens of a good chunk. None: chunk_size.")
     rules: dict[str, float] = Field(
         default_factory=dict,
         description="From a regular expression to what it costs to cut in front of a line that begins with it.",
@@ -171,13 +188,13 @@ class RegexNodeParser(SpanNodeParser):
 
     def _make(self, source: Any) -> Splitter:
         return RegexSplitter(
-            self.chunk_size, self.chunk_overlap or 0, tokenizer=source, language=self.language, rules=self.rules
+            self.chunk_size,
+            self.chunk_overlap or 0,
+            tokenizer=source,
+            language=self.language,
+            target=self.target,
+            rules=self.rules,
         )
-
-    @model_validator(mode="after")
-    def _possible_rules(self) -> "RegexNodeParser":
-        self._make(len)
-        return self
 
 
 class LLMNodeParser(SpanNodeParser):

@@ -3,6 +3,7 @@
 import asyncio
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from copy import copy
 from itertools import pairwise
 from typing import Any
 
@@ -58,7 +59,10 @@ class SpanNodeParser(PortableComponent, NodeParser):
         source = self._token_source()
         own = type(self).model_fields.keys() - NodeParser.model_fields.keys() - {"embed_model", "tokenizer"}
         values = {name: getattr(self, name) for name in own}
-        key = (source, {name: value[:] if isinstance(value, list) else value for name, value in values.items()})
+        key = (
+            source,
+            {name: copy(value) if isinstance(value, list | dict) else value for name, value in values.items()},
+        )
         if self._made is None or self._made[0] != key:
             self._made = (key, self._make(source))
         return self._made[1]
@@ -122,8 +126,7 @@ class SpanNodeParser(PortableComponent, NodeParser):
     def _one_way_to_count(self) -> "SpanNodeParser":
         if self.embed_model is not None and self.tokenizer is not None:
             raise ValueError("both embed_model= and tokenizer= are given; tokens are counted by one of them")
-        if self.chunk_overlap is not None and self.chunk_overlap >= self.chunk_size:
-            raise ValueError(f"chunk_overlap={self.chunk_overlap} must be less than chunk_size={self.chunk_size}")
+        self._make(len)  # refuses impossible settings, whatever counts
         return self
 
     @field_validator("embed_model", mode="before")
@@ -193,13 +196,17 @@ class RecursiveNodeParser(SpanNodeParser):
         ```
     """
 
+    target: int | None = Field(default=None, gt=0, description="Tokens of a good chunk. None: chunk_size.")
+
     @classmethod
     def class_name(cls) -> str:
         """Return the name under which LlamaIndex serialises this class."""
         return "RecursiveNodeParser"
 
     def _make(self, source: Any) -> Splitter:
-        return RecursiveSplitter(self.chunk_size, self.chunk_overlap or 0, tokenizer=source, language=self.language)
+        return RecursiveSplitter(
+            self.chunk_size, self.chunk_overlap or 0, tokenizer=source, language=self.language, target=self.target
+        )
 
 
 class SlidingWindowNodeParser(SpanNodeParser):
