@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from rag_embeddings._version import __version__
+from rag_embeddings.cli.artifact import export, import_
 from rag_embeddings.cli.ask import ask
 from rag_embeddings.cli.cache import cache
 from rag_embeddings.cli.catalog import models
@@ -72,5 +73,5 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (index, ask, info, split, evaluate, models, cache):
+for command in (index, ask, info, split, evaluate, models, cache, export, import_):
     cli.add_command(command)

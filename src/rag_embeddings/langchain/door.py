@@ -141,9 +141,27 @@ class VectorDoor:
         Raises:
             StoreError: If the store embeds with another object, does not ask for the vectors, or asks for others.
         """
+        return self.add_ready(vectorstore, self._embedded(documents, splitter), **options)
+
+    def add_ready(
+        self, vectorstore: VectorStore, pairs: Iterable[tuple[Document, Vector]], **options: Any
+    ) -> list[str]:
+        """Write chunks into a vector store, with vectors made beforehand; nothing is encoded.
+
+        Args:
+            vectorstore: Any store whose ``embeddings`` is this very object.
+            pairs: Chunks with distinct ids, and the vector of each; drawn as needed.
+            **options: Handed to the store's ``add_documents``.
+
+        Returns:
+            The ids of the chunks.
+
+        Raises:
+            StoreError: As `add_documents`.
+        """
         _check_store(self, vectorstore)
         ids: list[str] = []
-        for part in _slices(self._embedded(documents, splitter)):
+        for part in _slices(iter(pairs)):
             with _turn(self._writing):
                 ids += _run(_steps(self, part, options), vectorstore)
         return ids
@@ -156,10 +174,15 @@ class VectorDoor:
         **options: Any,
     ) -> list[str]:
         """Write documents through the store's own async methods; see `add_documents`."""
+        return await self.aadd_ready(vectorstore, self._embedded(documents, splitter), **options)
+
+    async def aadd_ready(
+        self, vectorstore: VectorStore, pairs: Iterable[tuple[Document, Vector]], **options: Any
+    ) -> list[str]:
+        """Write chunks with vectors made beforehand through the store's own async methods; see `add_ready`."""
         _check_store(self, vectorstore)
         ids: list[str] = []
-        slices = _slices(self._embedded(documents, splitter))
-        async for part in _drawn(slices):
+        async for part in _drawn(_slices(iter(pairs))):
             # Threads write too, so no asyncio lock will do; and waiting in threads could use up those that the store
             # needs to finish.
             while not self._writing.acquire(blocking=False):  # noqa: ASYNC110

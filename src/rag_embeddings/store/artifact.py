@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import blake2b
 from itertools import islice
@@ -28,7 +27,7 @@ from rag_embeddings.testing.faults import failpoint
 from rag_embeddings.text import Span, canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from rag_embeddings.encode.base import Vectors
     from rag_embeddings.store.base import Store
@@ -45,11 +44,13 @@ class ArtifactRecord(Record):
         source_id: Id of the document that the text is part of; empty where that is not known.
         spans: Where it stands in that document, in characters; empty where that is not known.
         kind: ``"chunk"`` or ``"sentence"``; empty where it is not known.
+        extra: What an adapter keeps for itself, as JSON; no store gets it.
     """
 
     source_id: str = ""
     spans: tuple[Span, ...] = ()
     kind: Kind = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def placed_metadata(self) -> dict[str, Any]:
         """Return the metadata with the place in it, as splitters write it.
@@ -291,7 +292,9 @@ class EmbeddingArtifact:
         try:
             spans = tuple(Span(start, end) for start, end in line.get("spans", ()))
             kind, source_id = line.get("kind", ""), line.get("source_id", "")
-            return ArtifactRecord(line["id"], row, line["text"], line["metadata"], source_id, spans, kind)
+            return ArtifactRecord(
+                line["id"], row, line["text"], line["metadata"], source_id, spans, kind, line.get("extra", {})
+            )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise self.unreadable("record", error) from error
 
@@ -302,8 +305,7 @@ class EmbeddingArtifact:
                 f"the store compares vectors by {similarity}, those of {str(self.path)!r} are to be compared by "
                 f"{self.profile.similarity}"
             )
-        stamp = getattr(store, "stamp", None)
-        space = stamp.get("space") if isinstance(stamp, Mapping) else getattr(store, "space", None)
+        space = getattr(store, "space", "")
         if space and space != self.profile.space:
             raise SpaceMismatchError(f"the store holds vectors of another space than {str(self.path)!r}")
 
@@ -358,13 +360,15 @@ class ArtifactSave:
         fields = {
             "id": json.dumps(record.id),
             "text": json.dumps(record.text, ensure_ascii=False),
-            "metadata": _metadata(record),
+            "metadata": _spelled(record, record.metadata),
         }
         kind: str = ""
         if isinstance(record, ArtifactRecord):
             kind = record.kind
             fields["source_id"] = json.dumps(record.source_id, ensure_ascii=False)
             fields["spans"] = json.dumps([[span.start, span.end] for span in record.spans])
+            if record.extra:
+                fields["extra"] = _spelled(record, record.extra)
             fields["kind"] = json.dumps(*checked_kinds([kind]))
         self._writer.record("{" + ", ".join(f'"{name}": {value}' for name, value in fields.items()) + "}")
         self._rows.append(vector)
@@ -412,8 +416,8 @@ def checked_kinds(kinds: Sequence[str] | None) -> Sequence[str]:
     return KINDS if kinds is None else kinds
 
 
-def _metadata(record: Record) -> str:
+def _spelled(record: Record, values: Mapping[str, Any]) -> str:
     try:
-        return canonical_json(dict(record.metadata))
+        return canonical_json(dict(values))
     except DocumentError as error:
         raise DocumentError(f"the metadata of record {record.id!r} cannot be saved: {error}") from error

@@ -70,6 +70,8 @@ class ArtifactWriter:
         self._lock = FileLock(path.with_name(f".{path.name}.lock"), thread_local=False)
         if path.is_dir():
             raise StoreError(f"{str(path)!r} is a directory; an artifact is one file")
+        if not path.parent.is_dir():  # which the lock would make
+            raise StoreError(f"{str(path)!r} cannot be written: there is no directory {str(path.parent)!r}")
         with ExitStack() as opening, self._declaring():
             self._acquire()
             opening.callback(self._lock.release)
@@ -273,7 +275,8 @@ class ArtifactFile:
                 raise self._damaged(f"its {name} are not what was saved")
 
     def _blocks(self, section: str) -> Iterator[bytes]:
-        begin, size = self._places[section]
+        with self._open():
+            begin, size = self._places[section]
         for start in range(0, size, _BLOCK):
             yield self._read(begin + start, min(_BLOCK, size - start))
 

@@ -261,6 +261,11 @@ class QuantizedStore:
         return self._read(partial(len, self._records))
 
     @property
+    def space(self) -> str:
+        """`Profile.space` stamped on the directory; empty where there is none."""
+        return str(self._read(partial(self._records.meta, "space")) or "")
+
+    @property
     def codec(self) -> VectorCodec | None:
         """The fitted codec; None before the index is first built."""
         return self._read(partial(self._files.codec, self._records))
