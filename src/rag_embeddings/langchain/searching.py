@@ -82,14 +82,12 @@ class SearchSettings(BaseModel):
         if "k" in given and "token_budget" not in given:
             given["token_budget"] = None
         chosen = {name: getattr(self, name) for name in names} | given
-        hybrid = {name: chosen.pop(name) for name in ("fusion", "beta")}
         return Retrieval(
             directory,  # type: ignore[arg-type]  # None where only settings are checked
             encoder,  # type: ignore[arg-type]
             where=where_of(chosen.pop("filter")),
             balance=chosen.pop("lambda_mult"),
             link_tokens=chosen.pop("links"),
-            hybrid={name: value for name, value in hybrid.items() if value is not None},
             **chosen,
         )
 

@@ -12,8 +12,10 @@ require("llama_index.core", "llama-index")
 
 from rag_embeddings.llama_index.dual import DualEncoderEmbedding  # noqa: E402  # after the clear error
 from rag_embeddings.llama_index.embedding import InstructionEmbedding  # noqa: E402
+from rag_embeddings.llama_index.highlight import SentenceHighlightPostprocessor  # noqa: E402
 from rag_embeddings.llama_index.late import LateChunkingNodeParser  # noqa: E402
 from rag_embeddings.llama_index.layout import LayoutNodeParser  # noqa: E402
+from rag_embeddings.llama_index.linked import LinkedChunkRetriever  # noqa: E402
 from rag_embeddings.llama_index.meaning_parsers import (  # noqa: E402
     BollingerNodeParser,
     LLMNodeParser,
@@ -32,10 +34,12 @@ __all__ = [
     "LLMNodeParser",
     "LateChunkingNodeParser",
     "LayoutNodeParser",
+    "LinkedChunkRetriever",
     "QuantizedVectorStore",
     "RecursiveNodeParser",
     "RegexNodeParser",
     "SemanticNodeParser",
+    "SentenceHighlightPostprocessor",
     "SentenceParentRetriever",
     "SlidingWindowNodeParser",
     "TopicNodeParser",

@@ -24,7 +24,17 @@ if TYPE_CHECKING:
     from rag_embeddings.retrieve.base import Match
     from rag_embeddings.text import Chunk
 
-BOOKKEEPING = ("start_index", "end_index", "spans", "boundaries", "source_id", "chunk_id", "score", "matches")
+BOOKKEEPING = (
+    "start_index",
+    "end_index",
+    "spans",
+    "boundaries",
+    "source_id",
+    "chunk_id",
+    "score",
+    "matches",
+    "linked_from",
+)
 """Metadata keys for programs. They are kept out of what an embedding or language model sees."""
 
 LAYOUT = ("headings", "kinds", "last_page", "context_left_out")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from copy import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.vector_stores.types import VectorStoreQueryMode
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from rag_embeddings.encode.base import Role
@@ -17,7 +20,8 @@ from rag_embeddings.index.pipeline import Pipeline
 from rag_embeddings.index.splitter import index_splitter
 from rag_embeddings.llama_index.convert import from_core, from_match, to_core
 from rag_embeddings.llama_index.node_parsers import core_splitter
-from rag_embeddings.retrieve.sentence_parent import SentenceParentSearch
+from rag_embeddings.llama_index.searching import search_settings
+from rag_embeddings.retrieve.search import Retrieval
 from rag_embeddings.split.recursive import RecursiveSplitter
 from rag_embeddings.store.directory import IndexDirectory
 
@@ -31,10 +35,16 @@ if TYPE_CHECKING:
     from llama_index.core.node_parser import NodeParser
     from llama_index.core.schema import BaseNode, IndexNode, NodeWithScore, QueryBundle
     from llama_index.core.schema import Document as LlamaIndexDocument
+    from llama_index.core.vector_stores.types import MetadataFilters
 
     from rag_embeddings.encode.base import Encoder
     from rag_embeddings.index.indexer import Summary
+    from rag_embeddings.retrieve.merge import Merge
+    from rag_embeddings.retrieve.rerank import Reranker
+    from rag_embeddings.retrieve.window import Window
     from rag_embeddings.split.base import Splitter
+    from rag_embeddings.store.links import LinkRule
+    from rag_embeddings.store.where import Where
 
 
 class SentenceParentRetriever(BaseRetriever):
@@ -60,8 +70,29 @@ class SentenceParentRetriever(BaseRetriever):
             `SlidingWindowNodeParser` or a splitter of the core. None: the one the directory was last written
             with; for a new one, a recursive splitter that counts with the model's own tokenizer, or with tiktoken's
             ``"cl100k_base"`` if it has none.
-        similarity_top_k: Number of passages to return.
-        score: What ranks a passage: its ``"best"`` sentence, or the ``"mean"`` of that and the passage itself.
+        similarity_top_k: Number of passages to return. Linked ones come on top.
+        token_budget: Instead of ``similarity_top_k``: how many tokens the passages may have together, contexts
+            included. The first passage is returned even if it alone has more.
+        tokenizer: Counts tokens: the name of a tiktoken encoding, a tokenizer, a function. None: the model's own
+            tokenizer, or tiktoken's ``"cl100k_base"`` if it has none.
+        vector_store_query_mode: ``"default"``: by vectors. ``"hybrid"``: by vectors and keywords. ``"mmr"``: by
+            vectors, each next passage unlike those before it (maximal marginal relevance).
+        score: What ranks a passage: its ``"best"`` sentence, the ``"mean"`` of that and the passage itself, or the
+            ``"sum"`` of its three best sentences.
+        filters: Only passages whose metadata fulfil these: LlamaIndex's ``MetadataFilters``, or a `Where`.
+        pattern: Only passages in whose text this regular expression matches; it runs in linear time.
+        fusion: How ``"hybrid"`` joins similarity and keywords; None: calibrated. See `HybridSearch`.
+        beta: Weight of the keywords with ``"hybrid"``; None: the usual one of the fusion.
+        mmr_threshold: Relevance against difference with ``"mmr"``: 1 is relevance alone.
+        fetch_k: Passages that ``"mmr"`` or the ``reranker`` choose from.
+        reranker: Scores the passages anew: `CrossEncoderReranker`, or any callable from a query and texts to scores.
+        window: Sentences added on both sides of each passage, or a `Window`. Passages that touch become one.
+        merge: Whether passages that stand side by side become one, and sections of which most was found come back
+            whole. True: more than half; or a `Merge`.
+        link_tokens: Tokens of linked passages (similar ones of other documents) to fetch along. Their metadata have
+            ``linked_from``, the passage that led there; their score is the similarity to it.
+        keywords: Whether ``"hybrid"`` finds words in this index; see `Indexer`.
+        links: Which passages are linked when documents are written; see `Indexer`.
         late: Whether vectors of sentences and passages know their whole document (late chunking). None: as the
             directory was last written; for a new one they do not.
         callback_manager: As in every LlamaIndex retriever.
@@ -70,7 +101,7 @@ class SentenceParentRetriever(BaseRetriever):
         verbose: As in every LlamaIndex retriever.
 
     Raises:
-        ValueError: If ``similarity_top_k`` is less than 1, ``score`` unknown, or ``node_parser`` not one of ours.
+        ValueError: If a setting is impossible or unknown, or ``node_parser`` not one of ours.
 
     Examples:
         ```python
@@ -90,22 +121,86 @@ class SentenceParentRetriever(BaseRetriever):
         *,
         node_parser: NodeParser | Splitter | None = None,
         similarity_top_k: int = 4,
-        score: Literal["best", "mean"] = "best",
+        token_budget: int | None = None,
+        tokenizer: Any = None,
+        vector_store_query_mode: VectorStoreQueryMode | str = VectorStoreQueryMode.DEFAULT,
+        score: Literal["best", "mean", "sum"] = "best",
+        filters: MetadataFilters | Where | None = None,
+        pattern: str | None = None,
+        fusion: Literal["calibrated", "minmax", "rrf"] | None = None,
+        beta: float | None = None,
+        mmr_threshold: float = 0.5,
+        fetch_k: int = 20,
+        reranker: Reranker | None = None,
+        window: int | Window = 0,
+        merge: bool | Merge = False,
+        link_tokens: int = 0,
+        keywords: str | bool | None = None,
+        links: LinkRule | bool | None = None,
         late: bool | None = None,
         callback_manager: CallbackManager | None = None,
         object_map: dict[str, Any] | None = None,
         objects: list[IndexNode] | None = None,
         verbose: bool = False,
     ) -> None:
-        if similarity_top_k < 1:
-            raise ValueError(f"similarity_top_k must be at least 1, got {similarity_top_k}")
         super().__init__(callback_manager, object_map, objects, verbose)
         self._directory = directory
         self._encoder = wrap(embed_model)
         self._splitter = None if node_parser is None else core_splitter(node_parser)
-        self._search = SentenceParentSearch(directory, self._encoder, score=score)
         self._late = index_late(self._encoder, directory.settings, late=late)
-        self.similarity_top_k = similarity_top_k
+        self._keywords = keywords
+        self._links = links
+        self._owns = True  # whether the directory is closed with this object
+        self._retrieval = Retrieval(
+            directory,
+            self._encoder,
+            token_budget=token_budget,
+            tokenizer=tokenizer,
+            score=score,
+            pattern=pattern,
+            fusion=fusion,
+            beta=beta,
+            fetch_k=fetch_k,
+            reranker=reranker,
+            window=window,
+            merge=merge,
+            link_tokens=link_tokens,
+            **search_settings(
+                similarity_top_k=similarity_top_k,
+                vector_store_query_mode=vector_store_query_mode,
+                filters=filters,
+                mmr_threshold=mmr_threshold,
+            ),
+        )
+
+    @property
+    def similarity_top_k(self) -> int:
+        """Number of passages to return; may be set."""
+        return self._retrieval.k
+
+    @similarity_top_k.setter
+    def similarity_top_k(self, number: int) -> None:
+        self._retrieval = replace(self._retrieval, **search_settings(similarity_top_k=number))
+
+    def with_settings(self, **settings: Any) -> SentenceParentRetriever:
+        """Return a retriever over the same open index that searches otherwise.
+
+        Args:
+            **settings: Those of the constructor from ``similarity_top_k`` to ``link_tokens``. A ``similarity_top_k``
+                puts a ``token_budget`` out of force that is not given with it.
+
+        Returns:
+            A retriever that works until this one is closed.
+
+        Raises:
+            TypeError: If there is no setting of that name.
+            ValueError: If a setting is impossible.
+        """
+        if "similarity_top_k" in settings:
+            settings.setdefault("token_budget", None)
+        other = copy(self)
+        vars(other).update(_owns=False, _retrieval=replace(self._retrieval, **search_settings(**settings)))
+        return other
 
     @classmethod
     def from_directory(
@@ -253,7 +348,8 @@ class SentenceParentRetriever(BaseRetriever):
 
     def close(self) -> None:
         """Release the directory, and with it the right to write. An index in memory is gone then."""
-        self._directory.close()
+        if self._owns:
+            self._directory.close()
 
     def __enter__(self) -> Self:
         return self
@@ -262,15 +358,13 @@ class SentenceParentRetriever(BaseRetriever):
         self.close()
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        vector = None
         if query_bundle.embedding is not None:
             vector = np.asarray(query_bundle.embedding, dtype=np.float32)
         elif query_bundle.custom_embedding_strs:
             # What other retrievers do with several strings (HyDE): search with their mean.
             vector = self._encoder.encode(query_bundle.custom_embedding_strs, Role.QUERY).mean(axis=0)
-        else:
-            matches = self._search.search(query_bundle.query_str, self.similarity_top_k)
-            return [from_match(match) for match in matches]
-        return [from_match(match) for match in self._search.search_vector(vector, self.similarity_top_k)]
+        return [from_match(match) for match in self._retrieval.search(query_bundle.query_str, vector)]
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         return await asyncio.to_thread(self._retrieve, query_bundle)
@@ -278,4 +372,5 @@ class SentenceParentRetriever(BaseRetriever):
     def _indexer(self) -> Indexer:
         if self._splitter is None:
             self._splitter = index_splitter(self._encoder, self._directory.settings)
-        return Indexer(self._directory, Pipeline(self._encoder, self._splitter, self._late))
+        pipeline = Pipeline(self._encoder, self._splitter, self._late)
+        return Indexer(self._directory, pipeline, keywords=self._keywords, links=self._links)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from rag_embeddings.encode.base import Encoder, Vectors
     from rag_embeddings.retrieve.base import Match
+    from rag_embeddings.retrieve.hybrid import Fusion
     from rag_embeddings.retrieve.rerank import Reranker
     from rag_embeddings.retrieve.sentence_parent import Score
     from rag_embeddings.split.tokens import TokenCounter
@@ -62,7 +63,8 @@ class Retrieval:
         score: What ranks a chunk; see `SentenceParentSearch`.
         where: Only chunks that fulfil this.
         pattern: Only chunks in whose text this regular expression matches.
-        hybrid: Further options of `HybridSearch`: ``fusion``, ``beta``.
+        fusion: How ``"hybrid"`` joins similarity and keywords; None: calibrated. See `HybridSearch`.
+        beta: Weight of the keywords with ``"hybrid"``; None: the usual one of the fusion.
         fetch_k: Chunks that ``"mmr"`` or the ``reranker`` choose from, where that is more than are asked for.
         balance: Relevance against difference with ``"mmr"``, 1 to 0.
         reranker: Scores the passages anew; see `Reranker`.
@@ -85,7 +87,8 @@ class Retrieval:
     score: Score = "best"
     where: Where | None = None
     pattern: str | None = None
-    hybrid: dict[str, Any] = field(default_factory=dict)
+    fusion: Fusion | None = None
+    beta: float | None = None
     fetch_k: int = 20
     balance: float = 0.5
     reranker: Reranker | None = None
@@ -106,14 +109,14 @@ class Retrieval:
             raise ValueError(f"the balance of relevance and difference must be within 0..1, got {self.balance}")
         if self.search_type == "mmr" and self.reranker is not None:
             raise ValueError("a reranker would undo the order of 'mmr': give one of the two")
-        if self.hybrid and self.search_type != "hybrid":
-            raise ValueError(f"{sorted(self.hybrid)} have an effect with search_type='hybrid' only")
+        if self.search_type != "hybrid" and (self.fusion is not None or self.beta is not None):
+            raise ValueError("fusion and beta have an effect in a hybrid search only")
         if self.link_tokens < 0:
             raise ValueError(f"link_tokens must not be negative, got {self.link_tokens}")
         if not isinstance(self.window, int | Window) or not isinstance(self.merge, bool | Merge):
-            given = f"window={self.window!r}, merge={self.merge!r}"
+            given = f"window={self.window!r}, merge={self.merge!r}"  # type: ignore[unreachable]  # callers without mypy
             raise TypeError(f"window is a number of sentences or a Window, merge a bool or a Merge, got {given}")
-        self._window  # noqa: B018 - refuses an impossible number
+        _ = self._window, self._by_both, self._by_similarity  # which refuse what is impossible
 
     def search(self, query: str, vector: Vectors | None = None) -> list[Match]:
         """Find passages for a query, which is encoded once.
@@ -155,12 +158,19 @@ class Retrieval:
         chooses = self.search_type == "mmr" or self.reranker is not None
         return max(wanted, self.fetch_k) if chooses else wanted
 
+    @cached_property
+    def _by_both(self) -> HybridSearch:
+        fusion = self.fusion or "calibrated"
+        return HybridSearch(self.directory, self.encoder, score=self.score, fusion=fusion, beta=self.beta)
+
+    @cached_property
+    def _by_similarity(self) -> SentenceParentSearch:
+        return SentenceParentSearch(self.directory, self.encoder, score=self.score)
+
     def _found(self, query: str, vector: Vectors, number: int) -> list[Match]:
         if self.search_type == "hybrid":
-            both = HybridSearch(self.directory, self.encoder, score=self.score, **self.hybrid)
-            return both.search(query, number, where=self.where, pattern=self.pattern, vector=vector)
-        search = SentenceParentSearch(self.directory, self.encoder, score=self.score)
-        return search.search_vector(vector, number, where=self.where, pattern=self.pattern)
+            return self._by_both.search(query, number, where=self.where, pattern=self.pattern, vector=vector)
+        return self._by_similarity.search_vector(vector, number, where=self.where, pattern=self.pattern)
 
     # --- what becomes of it ------------------------------------------------------------------------------------------
 
