@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import pickle
 from itertools import pairwise
 
 import pytest
 from llama_index.core.ingestion import IngestionPipeline
-from llama_index.core.schema import Document, MetadataMode
+from llama_index.core.schema import Document, MetadataMode, NodeRelationship
 
 from rag_embeddings import Boundary, LayoutSplitter, ScopeNotes
 from rag_embeddings.llama_index import LayoutNodeParser, SentenceParentRetriever
 from rag_embeddings.llama_index.convert import to_core
 from rag_embeddings.read.layout import LayoutReader
+from rag_embeddings.read.markdown import read_markdown
 from rag_embeddings.testing.encoder import DeterministicEncoder
 
 GUIDE = """# Guide
@@ -82,6 +84,19 @@ def test_layout_goes_by_the_metadata():
     assert "kinds" not in nodes(parser(layout=None), metadata={"file_name": "guide.md"})[0].metadata
     with pytest.raises(ValueError, match="layout"):
         parser(layout="pdf")
+
+
+def test_documents_of_a_reader_keep_their_layout():
+    document = read_markdown(GUIDE, id="guide.md", metadata={"topic": "mills"})
+    found = parser(layout=None)
+    made = found.get_nodes_from_documents([document])
+    core = LayoutSplitter(30, tokenizer=words).split(document)
+    assert [(node.node_id, node.text, node.metadata.get("context", "")) for node in made] == [
+        (chunk.id, chunk.text, chunk.context) for chunk in core
+    ]
+    assert {(node.ref_doc_id, node.metadata["topic"]) for node in made} == {("guide.md", "mills")}
+    assert NodeRelationship.NEXT in made[0].relationships
+    assert asyncio.run(found.aget_nodes_from_documents([document])) == found([document]) == made
 
 
 def test_boundaries_and_their_values():

@@ -231,6 +231,13 @@ def test_boundaries_from_metadata_carry_their_values():
     assert len(LayoutSplitter(50, tokenizer=words, boundaries=["turns"]).split(places)) == 3
 
 
+def test_a_chunk_never_carries_a_list_of_places():
+    """Stores refuse lists in metadata, and the whole list says nothing of one chunk."""
+    document = Document("a b c d e f g", metadata={"turns": [4, 8], "none": []})
+    chunks = LayoutSplitter(50, tokenizer=words, boundaries=["turns", "none"]).split(document)
+    assert [chunk.metadata for chunk in chunks] == [{"turns": place, "none": None} for place in (None, 4, 8)]
+
+
 def test_a_boundary_that_is_not_forced_is_weighed():
     text = sentences(10)
     middle = text.index("The mill has water number 3")

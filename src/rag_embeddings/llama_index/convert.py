@@ -5,6 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
+from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.schema import (
     BaseNode,
     MetadataMode,
@@ -52,6 +53,24 @@ _PRESENTED = (
 )
 
 
+class ReadDocument(LlamaIndexDocument):
+    """A core document inside of a node parser, which asks for LlamaIndex's: the layout that a reader found stays."""
+
+    _core: Document = PrivateAttr()
+
+    @classmethod
+    def of(cls, document: Document) -> ReadDocument:
+        """Wrap a document."""
+        node = cls(**_fields(document))
+        node._core = document
+        return node
+
+    @property
+    def core(self) -> Document:
+        """The document that was wrapped."""
+        return self._core
+
+
 def to_core(node: BaseNode | Document) -> Document:
     """Turn a LlamaIndex document or node into a core document. One of the core, with its layout, stays as it is.
 
@@ -64,6 +83,8 @@ def to_core(node: BaseNode | Document) -> Document:
     """
     if isinstance(node, Document):
         return node
+    if isinstance(node, ReadDocument):
+        return node.core
     metadata = deepcopy(node.metadata)
     presentation = {
         name: deepcopy(getattr(node, name))
@@ -77,9 +98,13 @@ def to_core(node: BaseNode | Document) -> Document:
 
 def from_core(document: Document) -> LlamaIndexDocument:
     """Turn a core document into LlamaIndex's. Undoes `to_core` for text, id, metadata, excluded keys and templates."""
+    return LlamaIndexDocument(**_fields(document))
+
+
+def _fields(document: Document) -> dict[str, Any]:
     metadata = deepcopy(dict(document.metadata))
     presentation = metadata.pop(PRESENTATION, {})
-    return LlamaIndexDocument(text=document.text, id_=document.id, metadata=metadata, **presentation)
+    return {"text": document.text, "id_": document.id, "metadata": metadata, **presentation}
 
 
 def from_chunks(

@@ -17,13 +17,14 @@ from llama_index.core.utils import get_tqdm_iterable
 
 from rag_embeddings.encode.wrap import wrap
 from rag_embeddings.llama_index.component import PortableComponent
-from rag_embeddings.llama_index.convert import from_chunks, to_core
+from rag_embeddings.llama_index.convert import ReadDocument, from_chunks, to_core
 from rag_embeddings.llama_index.embedding import InstructionEmbedding
 from rag_embeddings.llama_index.naming import callable_name
 from rag_embeddings.split.base import DEFAULT_MAX_TOKENS, DEFAULT_TOKENIZER, Splitter
 from rag_embeddings.split.recursive import RecursiveSplitter
 from rag_embeddings.split.sliding import SlidingWindowSplitter
 from rag_embeddings.split.tokens import CallableCounter, token_counter
+from rag_embeddings.text import Document
 
 
 class SpanNodeParser(PortableComponent, NodeParser):
@@ -80,6 +81,33 @@ class SpanNodeParser(PortableComponent, NodeParser):
                 f"give tokenizer= instead, for example {DEFAULT_TOKENIZER!r}"
             )
         return encoder
+
+    def get_nodes_from_documents(
+        self,
+        documents: Sequence[LlamaIndexDocument | Document],
+        show_progress: bool = False,  # noqa: FBT001, FBT002  # LlamaIndex's signature
+        **kwargs: Any,
+    ) -> list[BaseNode]:
+        """Parse documents into nodes.
+
+        Args:
+            documents: LlamaIndex's, or the core's with the layout that a reader found, such as `read_file` gives.
+            show_progress: Show a progress bar.
+            **kwargs: Handed on.
+
+        Returns:
+            The nodes of all documents, in order.
+        """
+        return super().get_nodes_from_documents(_accepted(documents), show_progress, **kwargs)
+
+    async def aget_nodes_from_documents(
+        self,
+        documents: Sequence[LlamaIndexDocument | Document],
+        show_progress: bool = False,  # noqa: FBT001, FBT002  # LlamaIndex's signature
+        **kwargs: Any,
+    ) -> list[BaseNode]:
+        """Parse documents into nodes without blocking the event loop; see `get_nodes_from_documents`."""
+        return await super().aget_nodes_from_documents(_accepted(documents), show_progress, **kwargs)
 
     def _parse_nodes(
         self,
@@ -244,6 +272,10 @@ def core_splitter(node_parser: NodeParser | Splitter) -> Splitter:
         f"{type(node_parser).__name__} cannot say exactly where its nodes stand; "
         "use RecursiveNodeParser, SlidingWindowNodeParser or a splitter of rag_embeddings.split"
     )
+
+
+def _accepted(documents: Sequence[LlamaIndexDocument | Document]) -> list[LlamaIndexDocument]:
+    return [ReadDocument.of(document) if isinstance(document, Document) else document for document in documents]
 
 
 def _adjoin(node: BaseNode, following: BaseNode) -> bool:

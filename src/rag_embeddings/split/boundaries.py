@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rag_embeddings.text import Document
 
 BLOCK, PAGE, SECTION = "block", "page", "section"
+_OF_BLOCKS = frozenset({BLOCK, PAGE, SECTION})
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Boundary:
             block), or a key of the document's metadata. What stands under that key is a list of places: character
             indices, or pairs of a character index and the value that holds from there on, such as
             ``[[0, "Alice"], [57, "Bob"]]`` under ``"speaker"``. Each chunk then has the value at its beginning in its
-            metadata, under the same key.
+            metadata, under the same key: a bare index is its own value, and in front of the first there is None.
         forced: Whether every such place is cut, and no overlap reaches across.
         cost: What cutting there costs where it is not forced: 0 is free, 0.25 is what a chunk of half the target costs.
         level: Deepest level of a heading that counts, for ``"section"``; 0 for all.
@@ -53,15 +54,19 @@ class Boundary:
             segments: Its segments.
 
         Returns:
-            Character indices in ascending order, and what holds from there on (None where nothing is said). White
-            space in front of a boundary is before it.
+            Character indices in ascending order, and what holds from there on (None for pages, sections and blocks).
+            White space in front of a boundary is before it.
 
         Raises:
             DocumentError: If what the metadata has under the key is not such a list.
         """
-        if self.by in {BLOCK, PAGE, SECTION}:
-            return [(segment.start, None) for segment in self._segments(segments)]
-        return _listed(document, self.by)
+        if self.is_listed(document):
+            return _listed(document, self.by)
+        return [(segment.start, None) for segment in self._segments(segments)] if self.by in _OF_BLOCKS else []
+
+    def is_listed(self, document: Document) -> bool:
+        """Tell whether a document's metadata lists the places; else it is one value for the whole document."""
+        return self.by not in _OF_BLOCKS and isinstance(document.metadata.get(self.by), list | tuple)
 
     def _segments(self, segments: list[Segment]) -> Iterator[Segment]:
         block, page = None, None
@@ -80,12 +85,9 @@ class Boundary:
 
 
 def _listed(document: Document, key: str) -> list[tuple[int, Any]]:
-    listed = document.metadata.get(key, ())
     places: list[tuple[int, Any]] = []
-    if not isinstance(listed, list | tuple):
-        return places  # one value for the whole document
-    for entry in listed:
-        at, value = entry if isinstance(entry, list | tuple) and len(entry) == 2 else (entry, None)  # noqa: PLR2004
+    for entry in document.metadata[key]:
+        at, value = entry if isinstance(entry, list | tuple) and len(entry) == 2 else (entry, entry)  # noqa: PLR2004
         if isinstance(at, bool) or not isinstance(at, int) or not 0 <= at <= len(document.text):
             raise DocumentError(
                 f"document {document.id!r} has {entry!r} in metadata {key!r}: give character indices between 0 and "

@@ -42,7 +42,7 @@ class LayoutSplitter(SentencePacker):
     them that the chunk does not begin with itself, the notes in force, and a repeated table header; with
     ``chunk.embedding_text`` it stands in front of the text, and counts in the budget. ``chunk.metadata`` has
     ``headings`` (the path as one string), ``kinds`` (of its blocks, separated by commas), where they are known
-    ``page`` and ``last_page``, what holds at the chunk's beginning for each `Boundary` with values, and
+    ``page`` and ``last_page``, what holds at the chunk's beginning for each `Boundary` of places, and
     ``context_left_out``: how many notes and table headers found no room, if any.
 
     A document without blocks is split as by `RecursiveSplitter`.
@@ -120,7 +120,8 @@ class LayoutSplitter(SentencePacker):
             overhead=heads.__getitem__ if heads.any() else None,
             cuts=cuts,
         )
-        values = {boundary.by: listed for boundary, listed in zip(self.boundaries, places, strict=True)}
+        found = zip(self.boundaries, places, strict=True)
+        values = {boundary.by: listed for boundary, listed in found if boundary.is_listed(document)}
         maker = _Maker(plan, contexts, graphemes, values)
         return fit(document, measure, atoms, packs, self.max_tokens, make=maker.make)
 
@@ -157,7 +158,7 @@ class _Maker:
         self._furniture = [(segment.start, segment.end) for segment in plan.segments if segment.kind == FURNITURE]
         self._contexts = contexts
         self._graphemes = graphemes
-        self._values = {name: listed for name, listed in values.items() if any(item[1] is not None for item in listed)}
+        self._values = values
 
     def make(self, document: Document, stretch: Span) -> Chunk | None:
         spans = tuple(self._spans(document.text, stretch))
