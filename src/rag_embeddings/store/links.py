@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from rag_embeddings.errors import StoreError
 from rag_embeddings.store.ledger import Place
+from rag_embeddings.testing.faults import failpoint
 
 if TYPE_CHECKING:
     from rag_embeddings.store.base import Store
@@ -124,6 +125,7 @@ def add_links(view: View, ledger: Ledger) -> int:
             links += [(ordinal, link) for link in _similar(view.chunks, ledger, identity, version, rule)]
         looked_up += len(rows)
         _write(ledger, version, links)
+        failpoint("index.after_links")
     return looked_up
 
 
