@@ -16,11 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
 import toy_models
 from rag_embeddings.encode import cache as cache_module
+from rag_embeddings.encode import cache_file
 from rag_embeddings.encode.base import Encoder, Role, TokenEncoder
 from rag_embeddings.encode.cache import CachedEncoder, VectorCache, vector_keys
 from rag_embeddings.encode.cache_file import default_path
@@ -504,6 +506,18 @@ def test_a_lock_held_too_long_costs_time_only(cache: VectorCache, monkeypatch: p
     assert bits(found) == bits(DeterministicEncoder().encode(["a", "b"], Role.QUERY))
     assert cache.info().skipped == 1
     assert cache.info().vectors == 1
+
+
+def test_another_process_that_opens_the_file_for_ever_costs_time_only(
+    cache: VectorCache, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(cache_file, "_WAIT", 0.01)
+    encoder = CachedEncoder(DeterministicEncoder(), cache)
+    with FileLock(f"{cache.path}.lock"):
+        for _ in range(2):
+            assert bits(encoder.encode(["a"], Role.QUERY)) == bits(DeterministicEncoder().encode(["a"], Role.QUERY))
+    assert cache.info().skipped == 4
+    assert len([record for record in caplog.records if "going on without it" in record.message]) == 1
 
 
 @posix

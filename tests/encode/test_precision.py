@@ -64,7 +64,7 @@ class TestChoice:
         assert TransformerEncoder(toy_models.folder("static"), precision="bf16").precision == "fp32"
 
     def test_an_unknown_word_is_refused_at_once(self):
-        with pytest.raises(ValueError, match="'auto', 'fp32' or 'bf16', got 'fp16'"):
+        with pytest.raises(ValueError, match="one of auto, fp32, bf16, got 'fp16'"):
             TransformerEncoder(precision="fp16")
 
 

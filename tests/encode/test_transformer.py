@@ -356,7 +356,7 @@ class TestSettings:
             TransformerEncoder(**settings)
 
     def test_an_unknown_word_is_refused_at_once(self):
-        with pytest.raises(ValueError, match="'split' or 'error'"):
+        with pytest.raises(ValueError, match="one of split, error"):
             TransformerEncoder(too_long="truncate")
 
     def test_more_dimensions_than_the_model_has_are_refused(self):

@@ -235,6 +235,18 @@ class TestCache:
                 assert np.array_equal(wrap(embeddings, cache=cache).encode(TEXTS, role), plain)
         assert cache.info().hits == 0
 
+    def test_settings_that_are_no_plain_values_count_and_clients_do_not(self, cache):
+        class Loading(Chain):
+            model_kwargs: dict = {}
+            client: object = None
+
+        for dtype in (np.float16, np.dtype("float32"), Role.QUERY, "float16"):
+            for _ in range(2):
+                embeddings = Loading(model_kwargs={"dtype": dtype, "client": object()}, client=object())
+                wrap(embeddings, cache=cache).encode(TEXTS, Role.DOCUMENT)
+        assert cache.info().vectors == 4 * len(TEXTS)
+        assert cache.info().hits == 4 * len(TEXTS)
+
     def test_a_new_key_or_batch_size_does_not_cost_the_cache(self, cache):
         wrap(Chain(), cache=cache).encode(TEXTS, Role.DOCUMENT)
         other = Chain(api_key=SecretStr("new"), chunk_size=7)

@@ -208,7 +208,7 @@ class CacheFile:
             lock = FileLock(f"{self.path}.lock", timeout=_WAIT, mode=0o600)
             lock.acquire()
         except Timeout as error:
-            raise StoreError(f"another process has held {self.path}.lock for {_WAIT:.0f} seconds") from error
+            raise CacheUnavailableError(f"another process has held {self.path}.lock for {_WAIT:.0f} seconds") from error
         except OSError as error:
             raise StoreError(f"the vector cache {self.path} cannot be opened: {error}") from error
         try:

@@ -14,11 +14,12 @@ import numpy as np
 from rag_embeddings.encode.base import Role
 from rag_embeddings.encode.layers import keep_layers
 from rag_embeddings.encode.precision import Threads, may_share, prepare
+from rag_embeddings.encode.token_pass import TokenModel
 from rag_embeddings.encode.tokens import Route, TextInput, why_not_offsets
 from rag_embeddings.errors import UnsupportedModelError, require
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from rag_embeddings.encode.base import Vectors
     from rag_embeddings.encode.resolve import Source
@@ -162,6 +163,23 @@ class LocalModel:
             for module in self.chain(role)[2:]:
                 features = module(features)
             return _numpy(features["sentence_embedding"])
+
+    def token_model(self, role: Role, finished: Callable[[Vectors], Vectors]) -> TokenModel:
+        """Return what a pass over whole texts needs of the model.
+
+        Args:
+            role: Whose route.
+            finished: What is done to vectors behind the model's last module.
+        """
+        return TokenModel(
+            entry=self.inputs[role],
+            states=lambda batch, alone: self.states(batch, role, alone=alone),
+            after_pooling=lambda means: finished(self.after_pooling(means.astype(np.float32), role)),
+            averages=self.pooling.startswith("mean"),
+            skips_prompt=not self.pools_prompt(role),
+            by_position=self.pools_by_position(role),
+            lanes=self.lanes,
+        )
 
     @contextmanager
     def _running(self, batch: Sequence[Tokens], *, alone: bool) -> Iterator[None]:

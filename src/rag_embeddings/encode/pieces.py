@@ -27,6 +27,31 @@ def tokens_of(entries: Sequence[TextInput], texts: Sequence[str]) -> Iterator[To
         yield from pairs[0][0].tokens([text for _, text in pairs])
 
 
+def too_long(entry: TextInput, text: str, name: object, tokens: int, *, refuse: bool) -> str:
+    """Say of a text that it is too long.
+
+    Args:
+        entry: How the text enters the model; its limit is set.
+        text: The text.
+        name: What the caller knows it by.
+        tokens: How many it has, prompt and special tokens included.
+        refuse: Whether that is an error.
+
+    Returns:
+        The beginning of a message.
+
+    Raises:
+        TextTooLongError: If it is, or if prompt and special tokens alone are too many.
+    """
+    limit = entry.limit or 0
+    message = f"text {name} has {tokens} tokens, prompt and special tokens included; the model takes {limit}"
+    if refuse:
+        raise TextTooLongError(f"{message}. Split it, or use too_long='split'. It begins {text[:60]!r}")
+    if entry.overhead >= limit:
+        raise TextTooLongError(f"{message}, and prompt and special tokens alone take {entry.overhead}")
+    return message
+
+
 def fitting_pieces(entry: TextInput, text: str, message: str) -> list[Tokens]:
     """Cut a text that is too long.
 

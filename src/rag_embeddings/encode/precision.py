@@ -27,7 +27,6 @@ threadpoolctl = require("threadpoolctl", "local")
 _LOGGER = logging.getLogger(__name__)
 
 Precision = Literal["fp32", "bf16"]
-PRECISIONS = ("auto", "fp32", "bf16")
 
 FLOOR = 0.999
 """Least cosine between the vectors of a model in bf16 and in fp32."""

@@ -11,7 +11,7 @@ from rag_embeddings.encode.profile import Profile
 from rag_embeddings.encode.prompts import Prompts
 from rag_embeddings.encode.resolve import resolve, weights_digest
 from rag_embeddings.encode.stated import stated_by
-from rag_embeddings.errors import UnsupportedModelError, require
+from rag_embeddings.errors import BudgetError, UnsupportedModelError, require
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +26,31 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger(__name__)
 SIMILARITIES = ("cosine", "dot", "euclidean")
 POOLINGS = ("cls", "mean", "max", "weightedmean", "lasttoken", "mean_sqrt_len_tokens", "mean_without_first")
+_WORDS = {
+    "pooling": POOLINGS,
+    "similarity": SIMILARITIES,
+    "too_long": ("split", "error"),
+    "precision": ("auto", "fp32", "bf16"),
+}
+_COUNTS = ("batch_tokens", "dimensions", "layers", "max_tokens")
+
+
+def check(settings: Mapping[str, Any]) -> None:
+    """Refuse settings that suit no model.
+
+    Args:
+        settings: The arguments of `TransformerEncoder`.
+
+    Raises:
+        ValueError: If one is none of the known words.
+        BudgetError: If a number is less than 1.
+    """
+    for name, words in _WORDS.items():
+        if settings[name] not in (None, *words):
+            raise ValueError(f"{name} is one of {', '.join(words)}, got {settings[name]!r}")
+    for name in _COUNTS:
+        if settings[name] is not None and settings[name] < 1:
+            raise BudgetError(f"{name} must be at least 1, got {settings[name]}")
 
 
 def set_up(settings: Mapping[str, Any]) -> tuple[LocalModel, Profile, Prompts]:

@@ -6,25 +6,24 @@ import inspect
 import logging
 import threading
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
 from rag_embeddings.encode.base import Role, validated
 from rag_embeddings.encode.batch_queue import BatchQueue
-from rag_embeddings.encode.pieces import finish, fitting_pieces, tokens_of, weighted_means
+from rag_embeddings.encode.pieces import finish, fitting_pieces, tokens_of, too_long, weighted_means
 from rag_embeddings.encode.resolve import DEFAULT_MODEL
-from rag_embeddings.encode.setup import POOLINGS, SIMILARITIES, set_up
-from rag_embeddings.encode.token_pass import TokenModel, TokenText, token_vectors
+from rag_embeddings.encode.setup import POOLINGS, check, set_up
+from rag_embeddings.encode.token_pass import TokenText, token_vectors
 from rag_embeddings.encode.windows import Windows
-from rag_embeddings.errors import BudgetError, TextTooLongError, UnsupportedModelError, VectorError, require
+from rag_embeddings.errors import UnsupportedModelError, VectorError, require
 from rag_embeddings.text import without_surrogates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from os import PathLike
-
-    from numpy.typing import NDArray
 
     from rag_embeddings.encode.base import Vectors
     from rag_embeddings.encode.model import LocalModel
@@ -112,13 +111,6 @@ class TransformerEncoder:
         progress: bool = False,
         precision: Literal["auto", "fp32", "bf16"] = "fp32",
     ) -> None:
-        if too_long not in ("split", "error"):
-            raise ValueError(f"too_long is 'split' or 'error', got {too_long!r}")
-        if precision not in ("auto", "fp32", "bf16"):
-            raise ValueError(f"precision is 'auto', 'fp32' or 'bf16', got {precision!r}")
-        _one_of("pooling", pooling, POOLINGS)
-        _one_of("similarity", similarity, SIMILARITIES)
-        _at_least_one(batch_tokens=batch_tokens, dimensions=dimensions, layers=layers, max_tokens=max_tokens)
         self._settings: dict[str, Any] = {
             "model": str(model),
             "device": None if device is None else str(device),
@@ -140,6 +132,7 @@ class TransformerEncoder:
             "progress": progress,
             "precision": precision,
         }
+        check(self._settings)
         self._loading = threading.Lock()
         self._loaded: tuple[LocalModel, Profile] | None = None
         self._prompts: Prompts | None = None
@@ -317,20 +310,9 @@ class TransformerEncoder:
                 "instead, or take a model that pools by the mean over tokens that see both sides"
             )
 
-        def after_pooling(means: NDArray[np.float64]) -> Vectors:
-            vectors = model.after_pooling(means.astype(np.float32), role)
-            return finish(vectors, profile.dimensions, normalize=profile.normalize)
-
-        token_model = TokenModel(
-            entry=model.inputs[role],
-            states=lambda batch, alone: model.states(batch, role, alone=alone),
-            after_pooling=after_pooling,
-            averages=model.pooling.startswith("mean"),
-            skips_prompt=not model.pools_prompt(role),
-            by_position=model.pools_by_position(role),
-            lanes=model.lanes,
-        )
         clean = [replace(text, text=without_surrogates(text.text)) for text in texts]
+        finished = partial(finish, dimensions=profile.dimensions, normalize=profile.normalize)
+        token_model = model.token_model(role, finished)
         return token_vectors(token_model, clean, windows, self._settings["batch_tokens"])
 
     def _load(self) -> tuple[LocalModel, Profile]:
@@ -402,12 +384,7 @@ class TransformerEncoder:
 
     def _pieces(self, entry: TextInput, text: str, index: int, tokens: int) -> list[Tokens]:
         """Cut one text into pieces that fit, or refuse it."""
-        limit = entry.limit or 0
-        message = f"text {index} has {tokens} tokens, prompt and special tokens included; the model takes {limit}"
-        if self._settings["too_long"] == "error":
-            raise TextTooLongError(f"{message}. Split it, or use too_long='split'. It begins {text[:60]!r}")
-        if entry.overhead >= limit:
-            raise TextTooLongError(f"{message}, and prompt and special tokens alone take {entry.overhead}")
+        message = too_long(entry, text, index, tokens, refuse=self.too_long == "error")
         if not self._warned:
             self._warned = True
             _LOGGER.warning(
@@ -429,14 +406,3 @@ def _headings(texts: Sequence[str], role: Role, titles: Sequence[str] | None) ->
     if role is Role.QUERY:
         raise ValueError("titles belong to documents; queries have none")
     return [without_surrogates(title) for title in titles]
-
-
-def _one_of(name: str, value: str | None, words: tuple[str, ...]) -> None:
-    if value is not None and value not in words:
-        raise ValueError(f"{name} is one of {', '.join(words)}, got {value!r}")
-
-
-def _at_least_one(**numbers: int | None) -> None:
-    for name, number in numbers.items():
-        if number is not None and number < 1:
-            raise BudgetError(f"{name} must be at least 1, got {number}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from inspect import getattr_static
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _PROBE = "dimensions"
 _ABSENT = object()
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _SECRET = re.compile("key|secret|token$|password|credential|header", re.IGNORECASE)
 # Fields of known classes that change how requests are made, not what comes back.
 _WITHOUT_EFFECT = frozenset(
@@ -305,21 +307,21 @@ def _settings(embeddings: Any) -> str:
     values = (
         {name: getattr(embeddings, name, None) for name in fields} if fields else getattr(embeddings, "__dict__", {})
     )
-    kept = {
-        name: value
-        for name, value in values.items()
-        if not name.startswith("_") and name not in _WITHOUT_EFFECT and not _SECRET.search(name) and _is_plain(value)
-    }
+    kept = {name: value for name, value in values.items() if not name.startswith("_") and name not in _WITHOUT_EFFECT}
     cls = type(embeddings)
-    return canonical_json({"class": f"{cls.__module__}.{cls.__qualname__}", "settings": kept})
+    return canonical_json({"class": f"{cls.__module__}.{cls.__qualname__}", "settings": _plain(kept)})
 
 
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, dict):
-        return all(isinstance(key, str) and not _SECRET.search(key) and _is_plain(item) for key, item in value.items())
+def _plain(value: Any) -> Any:
+    """Return a setting as JSON-safe values; what has an address for a name, such as a client, is None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items() if not _SECRET.search(str(key))}
     if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, str | bool | int | float)
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    spelled = repr(value)  # a dtype, an enumeration, a nested model
+    return None if _ADDRESS.search(spelled) else spelled
 
 
 def _encoder_of(candidate: Any) -> Encoder | None:
