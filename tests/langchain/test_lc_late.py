@@ -3,7 +3,6 @@
 import asyncio
 import copy
 import pickle
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -14,6 +13,7 @@ from langchain_core.vectorstores import InMemoryVectorStore
 from pydantic import ValidationError
 
 import toy_models
+from langchain_stores import STORES
 from rag_embeddings.encode.transformer import TransformerEncoder
 from rag_embeddings.errors import StoreError, UnsupportedModelError
 from rag_embeddings.langchain import (
@@ -47,58 +47,9 @@ def document(name, lines=12):
 DOCUMENTS = [document("Aller"), document("Bode"), Document(page_content=" ", id="blank"), document("Diemel")]
 
 
-def in_memory(embeddings):
-    store = InMemoryVectorStore(embeddings)
-    return store, lambda id_: store.store[id_]["vector"]
-
-
-def chroma(embeddings):
-    langchain_chroma = pytest.importorskip("langchain_chroma")
-    from chromadb import EphemeralClient
-
-    name = f"late-{chroma.count}"
-    chroma.count += 1
-    settings = {"hnsw": {"space": "cosine"}}
-    store = langchain_chroma.Chroma(name, embeddings, client=EphemeralClient(), collection_configuration=settings)
-    return store, lambda id_: store.get(ids=[id_], include=["embeddings"])["embeddings"][0]
-
-
-chroma.count = 0
-
-
-def faiss(embeddings):
-    library = pytest.importorskip("faiss")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # langchain-community says that it is being sunset
-        docstore = pytest.importorskip("langchain_community.docstore.in_memory")
-        vectorstores = pytest.importorskip("langchain_community.vectorstores.faiss")
-    index = library.IndexFlatL2(DIMENSIONS)
-    store = vectorstores.FAISS(embeddings, index, docstore.InMemoryDocstore(), {})
-
-    def vector(id_):
-        row = next(row for row, found in store.index_to_docstore_id.items() if found == id_)
-        return index.reconstruct(row)
-
-    return store, vector
-
-
-def qdrant(embeddings):
-    langchain_qdrant = pytest.importorskip("langchain_qdrant")
-    from qdrant_client import QdrantClient
-    from qdrant_client.models import Distance, VectorParams
-
-    client = QdrantClient(":memory:")
-    client.create_collection("late", vectors_config=VectorParams(size=DIMENSIONS, distance=Distance.COSINE))
-    store = langchain_qdrant.QdrantVectorStore(client, "late", embeddings)
-    return store, lambda id_: client.retrieve("late", [id_], with_vectors=True)[0].vector
-
-
-STORES = [in_memory, chroma, faiss, qdrant]
-
-
 @pytest.fixture(params=STORES, ids=lambda make: make.__name__)
 def make(request):
-    return request.param
+    return lambda embeddings: request.param(embeddings, DIMENSIONS)
 
 
 class Counted:
@@ -200,7 +151,7 @@ class TestRefusals:
         store, _ = make(LateChunkingEmbeddings(model=embeddings.model_name))
         with pytest.raises(StoreError, match="not the object"):
             embeddings.add_documents(store, DOCUMENTS, splitter)
-        store, _ = in_memory(DeterministicFakeEmbedding(size=DIMENSIONS))
+        store = InMemoryVectorStore(DeterministicFakeEmbedding(size=DIMENSIONS))
         with pytest.raises(StoreError, match="not the object"):
             asyncio.run(embeddings.aadd_documents(store, DOCUMENTS, splitter))
 

@@ -3,16 +3,15 @@
 import asyncio
 import copy
 import pickle
-import warnings
 
 import numpy as np
 import pytest
 from llama_index.core import StorageContext, VectorStoreIndex
 from llama_index.core.ingestion import IngestionPipeline
 from llama_index.core.schema import Document, MetadataMode, TextNode
-from llama_index.core.vector_stores import SimpleVectorStore
 
 import toy_models
+from llama_index_stores import STORES
 from rag_embeddings import Document as CoreDocument
 from rag_embeddings import LatePass, RecursiveSplitter
 from rag_embeddings.encode.transformer import TransformerEncoder
@@ -51,39 +50,7 @@ def counted(monkeypatch):
     return calls
 
 
-def simple():
-    store = SimpleVectorStore()
-    return store, store.get
-
-
-def chroma():
-    module = pytest.importorskip("llama_index.vector_stores.chroma")
-    from chromadb import EphemeralClient
-
-    collection = EphemeralClient().create_collection(f"li-late-{chroma.count}", metadata={"hnsw:space": "cosine"})
-    chroma.count += 1
-    return (
-        module.ChromaVectorStore(chroma_collection=collection),
-        lambda id_: collection.get(ids=[id_], include=["embeddings"])["embeddings"][0],
-    )
-
-
-chroma.count = 0
-
-
-def qdrant():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        module = pytest.importorskip("llama_index.vector_stores.qdrant")
-        from qdrant_client import QdrantClient
-
-        client = QdrantClient(":memory:")
-        store = module.QdrantVectorStore("late", client=client)
-
-    return store, lambda id_: client.retrieve("late", [id_], with_vectors=True)[0].vector
-
-
-@pytest.fixture(params=[simple, chroma, qdrant], ids=lambda make: make.__name__)
+@pytest.fixture(params=STORES, ids=lambda make: make.__name__)
 def made(request):
     return request.param()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from itertools import islice, zip_longest
+from itertools import chain, islice, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.documents import Document
@@ -65,7 +65,8 @@ def save_documents(
         return EmbeddingArtifact.save(path, _with_vectors(documents, vectors), embeddings)
     encoder = wrap(embeddings)
     records = _with_vectors(documents, vectors) if vectors is not None else _embedded(documents, encoder)
-    return EmbeddingArtifact.save(path, records, encoder.profile)
+    first = list(islice(records, 1))  # so that embeddings of somebody else have shown how many dimensions they have
+    return EmbeddingArtifact.save(path, chain(first, records), encoder.profile)
 
 
 def to_document(record: ArtifactRecord) -> Document:

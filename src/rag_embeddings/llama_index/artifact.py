@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.indices.base import BaseIndex
@@ -49,9 +49,12 @@ def save_nodes(
         StoreError: If an id occurs twice, a vector is missing and cannot be made, or the file cannot be written.
         VectorError: If a vector has NaN, infinity or zeros only.
     """
-    encoder = None if isinstance(embed_model, Profile) else wrap(embed_model)
-    profile = embed_model if isinstance(embed_model, Profile) else wrap(embed_model).profile
-    return EmbeddingArtifact.save(path, _records(nodes, encoder), profile)
+    if isinstance(embed_model, Profile):
+        return EmbeddingArtifact.save(path, _records(nodes, None), embed_model)
+    encoder = wrap(embed_model)
+    records = _records(nodes, encoder)
+    first = list(islice(records, 1))  # so that a model of somebody else has shown how many dimensions it has
+    return EmbeddingArtifact.save(path, chain(first, records), encoder.profile)
 
 
 def to_node(record: ArtifactRecord) -> TextNode:
