@@ -1,26 +1,28 @@
-"""Vectors in a Chroma directory.
+"""Vectors in a Chroma directory, or on a Chroma server.
 
 What Chroma does by itself is switched off or made good here. It gets our vectors only, never an embedding function, and
 what its files say about one is not read. Telemetry is off. Its upsert merges metadata (keys that are gone survive), so
 those keys are set to None. It accepts vectors of zeros and then finds them nowhere, so they are refused. One call takes
-5,461 records, so calls are cut into slices.
+5,461 records, so calls are cut into slices. What it means by filters differs here and there; see `where_chroma`.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from itertools import islice
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rag_embeddings.errors import ChromaDamagedError, IndexNotFoundError, StoreError, require
+from rag_embeddings.errors import ChromaDamagedError, IndexNotFoundError, SpaceMismatchError, StoreError, require
 from rag_embeddings.store.base import Hit, Record
 from rag_embeddings.store.records import best, checked_query, nearest, possible, prepared
-from rag_embeddings.store.where_chroma import translated
+from rag_embeddings.store.turns import Guarded, Turns
+from rag_embeddings.store.where_chroma import as_kept, translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
     from rag_embeddings.encode.base import Vectors
     from rag_embeddings.encode.profile import Similarity
+    from rag_embeddings.store.turns import Access
     from rag_embeddings.store.where import Where
 
 _SPACES = {"cosine": "cosine", "dot": "ip", "euclidean": "l2"}
@@ -45,100 +48,127 @@ _NO_FUNCTION = ("legacy", "unknown")  # how Chroma spells that there is none
 _used_in_process: int | None = None
 
 
-class ChromaStore:
-    """A collection of a Chroma directory. Thread-safe in one process. Obeys `rag_embeddings.store.base.Store`.
+@dataclass(frozen=True, slots=True)
+class ChromaServer:
+    """Where a Chroma server listens, started for example by ``chroma run --path DIR --port 8000``.
 
-    One process may write to a directory at a time; `rag_embeddings.store.directory.IndexDirectory` sees to that.
+    Attributes:
+        host: Name or address.
+        port: Number of the port.
+        ssl: Whether to use HTTPS.
+        headers: Sent with every request, for example a token; not shown in ``repr``.
+    """
+
+    host: str = "localhost"
+    port: int = 8000
+    ssl: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+class ChromaStore:
+    """A Chroma collection. Thread-safe. Obeys `rag_embeddings.store.base.Store`.
+
+    One process at a time may write to a directory, from its first write until `close`; another one that has it open is
+    told to open it again. Any number may write to a server.
 
     Args:
-        path: The Chroma directory; made if absent.
+        path: The Chroma directory, made if absent, or a `ChromaServer`.
         collection: Name of the collection, 3 to 512 of ``a-zA-Z0-9._-``.
         similarity: How vectors are compared; must agree with an existing collection.
         create: Whether to make the collection if it is absent.
-        stamp: Metadata of a new collection, texts and numbers.
-        guard: Entered around every write and around the first read.
+        space: `Profile.space` of the vectors, stamped on a new collection and compared with that of an existing one;
+            empty to go without.
+        guard: Entered around every write and around the first read, where somebody else (as
+            `rag_embeddings.store.directory.IndexDirectory`) sees to it that one process writes.
 
     Raises:
         MissingExtraError: If chromadb is not installed.
         IndexNotFoundError: If the collection is absent and ``create`` is False.
+        SpaceMismatchError: If the collection holds vectors of another space.
         ChromaDamagedError: If Chroma cannot read its files.
-        StoreError: If the collection compares its vectors in another way.
+        StoreError: If the collection compares its vectors in another way, or no server answers.
     """
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | Path | ChromaServer,
         collection: str,
         *,
         similarity: Similarity = "cosine",
         create: bool = True,
-        stamp: Mapping[str, str | int] | None = None,
-        guard: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        space: str = "",
+        guard: Callable[[], AbstractContextManager[Any]] | None = None,
     ) -> None:
-        global _used_in_process  # noqa: PLW0603 - Chroma's state is the process's, too
         chromadb = require("chromadb", "chroma")
-        _used_in_process = _used_in_process or os.getpid()
-        if _used_in_process != os.getpid():
-            raise StoreError(
-                "Chroma was used in this process before it was forked and would hang in the child; "
-                "start child processes with the method 'spawn' or 'forkserver', or open the index only in the child"
-            )
+        httpx = require("httpx", "chroma")
+        if not isinstance(path, ChromaServer):
+            _refuse_fork()
         self.similarity = similarity
-        self._guard = guard
+        self._errors = (chromadb.errors.ChromaError, httpx.HTTPError)
         self._lock = RLock()
-        settings = chromadb.config.Settings(anonymized_telemetry=False)
-        try:
-            with guard():
-                self._client = chromadb.PersistentClient(str(path), settings=settings)
-        except (chromadb.errors.ChromaError, ValueError) as error:
-            raise ChromaDamagedError(f"Chroma cannot open {str(path)!r}: {error}") from error
         self._closed = False
         self._width: int | None = None
+        self._client: Any = None
+        self._access = _access(path, guard)
         try:
-            with guard():
-                self._collection = self._opened(chromadb, collection, create=create, stamp=stamp)
+            with self._access.opening():
+                self._client = _client(chromadb, path)
+                self._collection = self._opened(chromadb, collection, create=create, space=space)
                 self._slice: int = self._client.get_max_batch_size()
                 self._load(chromadb)
         except BaseException:
             self.close()
             raise
 
-    def _opened(self, chromadb: Any, name: str, *, create: bool, stamp: Mapping[str, str | int] | None) -> Any:
-        space = _SPACES[self.similarity]
+    def _opened(self, chromadb: Any, name: str, *, create: bool, space: str) -> Any:
+        by = _SPACES[self.similarity]
         try:
             collection = self._client.get_collection(name, embedding_function=None)
         except chromadb.errors.NotFoundError:
             if not create:
                 raise IndexNotFoundError(f"there is no collection {name!r} in this Chroma directory") from None
             hnsw = {
-                "space": space,
+                "space": by,
                 "ef_search": _EF_SEARCH,
                 "ef_construction": _EF_CONSTRUCTION,
                 "max_neighbors": _NEIGHBORS,
             }
-            return self._client.create_collection(
-                name, embedding_function=None, configuration={"hnsw": hnsw}, metadata=dict(stamp) if stamp else None
-            )
+            with self._access.writing():
+                return self._client.create_collection(
+                    name,
+                    embedding_function=None,
+                    configuration={"hnsw": hnsw},
+                    metadata={"space": space} if space else None,
+                )
         # Reading `collection.schema`, as Chroma does at every upsert, builds the embedding function stored there,
         # whatever we say: from a foreign directory that would be code of somebody else's choice.
         schema = collection._model.serialized_schema  # noqa: SLF001 - the public property builds
         if _names_function(collection.configuration_json) or _names_function(schema):
             raise StoreError(f"collection {name!r} brings an embedding function of its own, which is never run")
         found = (collection.configuration_json.get("hnsw") or {}).get("space")
-        if found != space:
-            raise StoreError(f"collection {name!r} compares vectors by {found!r}, {space!r} was asked for")
+        if found != by:
+            raise StoreError(f"collection {name!r} compares vectors by {found!r}, {by!r} was asked for")
+        stamp = (collection.metadata or {}).get("space", "")
+        if space and stamp != space:
+            raise SpaceMismatchError(
+                f"collection {name!r} holds vectors of "
+                f"{'another space' if stamp else 'a space that is not stamped on it'}; use the same model and prompts, "
+                "or another collection"
+            )
         return collection
 
     @property
-    def stamp(self) -> dict[str, Any]:
-        """The metadata the collection was made with."""
-        return dict(self._open().metadata or {})
+    def space(self) -> str:
+        """Stamp of the embedding space; empty if there is none."""
+        return str((self._open().metadata or {}).get("space", ""))
 
     def upsert(self, records: Sequence[Record]) -> None:
         """Write records, replacing those whose id exists, metadata and all.
 
         Raises:
-            StoreError: On a vector of another width or an impossible id, with nothing written.
+            StoreError: On a vector of another width or an impossible id, with nothing written; on a full disk or a
+                server that fails, with some slices written, which writing again completes.
+            StoreLockedError: If another process is writing.
             VectorError: On NaN, infinity or a vector of zeros, with nothing written.
         """
         with self._lock:
@@ -147,7 +177,7 @@ class ChromaStore:
             for start in range(0, len(ready), self._slice):
                 part = ready[start : start + self._slice]
                 ids = [record.id for record in part]
-                with self._guard():
+                with self._access.writing(), self._declared():
                     found = collection.get(ids=ids, include=["metadatas"])
                     before = dict(zip(found["ids"], found["metadatas"], strict=True))
                     collection.upsert(
@@ -164,7 +194,7 @@ class ChromaStore:
             collection = self._open()
             wanted = possible(ids)
             for start in range(0, len(wanted), self._slice):
-                with self._guard():
+                with self._access.writing(), self._declared():
                     collection.delete(ids=wanted[start : start + self._slice])
 
     def search(self, vector: Vectors, k: int, *, where: Where | None = None) -> list[Hit]:
@@ -182,19 +212,20 @@ class ChromaStore:
         """
         collection = self._open()
         query = checked_query(vector, k, self._width)
-        if not collection.count():
-            return []
         asked = translated(where)
         if asked.where is False:
             return []
-        if asked.exact:
-            found = collection.query(
-                query_embeddings=query[np.newaxis], n_results=k, where=asked.where, include=["distances"]
-            )
-            if where is None or len(found["ids"][0]) == k:
-                rows = zip(found["ids"][0], found["distances"][0], strict=True)
-                return best((Hit(identity, self._score(distance)) for identity, distance in rows), k)
-        return self._compared(query, k, self.ids(where))
+        with self._declared():
+            if not collection.count():
+                return []
+            if asked.exact:
+                found = collection.query(
+                    query_embeddings=query[np.newaxis], n_results=k, where=asked.where, include=["distances"]
+                )
+                if where is None or len(found["ids"][0]) == k:
+                    rows = zip(found["ids"][0], found["distances"][0], strict=True)
+                    return best((Hit(identity, self._score(distance)) for identity, distance in rows), k)
+            return self._compared(query, k, self.ids(where))
 
     def _compared(self, query: Vectors, k: int, ids: Iterator[str]) -> list[Hit]:
         """Compare the vectors of some records, a page at a time."""
@@ -219,7 +250,8 @@ class ChromaStore:
         records: dict[str, Record] = {}
         for start in range(0, len(wanted), self._slice):
             part = wanted[start : start + self._slice]
-            found = collection.get(ids=part, include=["embeddings", "documents", "metadatas"])
+            with self._declared():
+                found = collection.get(ids=part, include=["embeddings", "documents", "metadatas"])
             rows = zip(found["ids"], found["embeddings"], found["documents"], found["metadatas"], strict=True)
             for identity, vector, text, metadata in rows:
                 row = np.asarray(vector, dtype=np.float32)
@@ -232,7 +264,8 @@ class ChromaStore:
         wanted = possible(ids)
         found: set[str] = set()
         for start in range(0, len(wanted), self._slice):
-            found.update(collection.get(ids=wanted[start : start + self._slice], include=[])["ids"])
+            with self._declared():
+                found.update(collection.get(ids=wanted[start : start + self._slice], include=[])["ids"])
         return found
 
     def ids(self, where: Where | None = None) -> Iterator[str]:
@@ -240,34 +273,54 @@ class ChromaStore:
 
         Writing meanwhile may let some be skipped.
         """
-        collection = self._open()
         asked = translated(where)
-        if asked.where is False:
-            return
-        fields = [] if where is None or asked.exact else ["documents", "metadatas"]
+        checked = None if where is None or asked.exact else as_kept(where)
         offset = 0
-        while (page := collection.get(where=asked.where, limit=_PAGE, offset=offset, include=fields))["ids"]:
-            if where is None or asked.exact:
+        while asked.where is not False:
+            with self._declared():
+                page = self._open().get(
+                    where=asked.where,
+                    limit=_PAGE,
+                    offset=offset,
+                    include=[] if checked is None else ["documents", "metadatas"],
+                )
+            if not page["ids"]:
+                return
+            if checked is None:
                 yield from page["ids"]
             else:
                 rows = zip(page["ids"], page["documents"], page["metadatas"], strict=True)
-                yield from (row[0] for row in rows if where.matches(row[1] or "", row[2] or {}))
+                yield from (name for name, text, metadata in rows if checked.matches(text or "", metadata or {}))
             offset += len(page["ids"])
 
     def __len__(self) -> int:
-        return int(self._open().count())
+        collection = self._open()
+        with self._declared():
+            return int(collection.count())
 
     def close(self) -> None:
-        """Release files and memory. A closed store raises StoreError on use."""
+        """Release files and memory, and let other processes write. A closed store raises StoreError on use."""
         with self._lock:
             if not self._closed:
                 self._closed = True
-                self._client.close()
+                try:
+                    if self._client is not None:
+                        self._client.close()
+                finally:
+                    self._access.close()
 
     def _open(self) -> Any:
         if self._closed:
             raise StoreError("this store is closed")
+        self._access.check()
         return self._collection
+
+    @contextmanager
+    def _declared(self) -> Iterator[None]:
+        try:
+            yield
+        except self._errors as error:
+            raise StoreError(f"Chroma failed: {error}") from error
 
     def _load(self, chromadb: Any) -> None:
         """Make Chroma read its vectors and replay its log now, where a damage shows and the guard protects."""
@@ -278,6 +331,37 @@ class ChromaStore:
                 self._collection.query(query_embeddings=found, n_results=1, include=[])
         except chromadb.errors.ChromaError as error:
             raise ChromaDamagedError(f"Chroma cannot read collection {self._collection.name!r}: {error}") from error
+
+
+def _refuse_fork() -> None:
+    global _used_in_process  # noqa: PLW0603 - Chroma's state is the process's, too
+    _used_in_process = _used_in_process or os.getpid()
+    if _used_in_process != os.getpid():
+        raise StoreError(
+            "Chroma was used in this process before it was forked and would hang in the child; "
+            "start child processes with the method 'spawn' or 'forkserver', or open the index only in the child"
+        )
+
+
+def _access(path: str | Path | ChromaServer, guard: Callable[[], AbstractContextManager[Any]] | None) -> Access:
+    if guard is not None:
+        return Guarded(guard)
+    return Guarded(nullcontext) if isinstance(path, ChromaServer) else Turns(path)
+
+
+def _client(chromadb: Any, path: str | Path | ChromaServer) -> Any:
+    settings = chromadb.config.Settings(anonymized_telemetry=False)
+    if isinstance(path, ChromaServer):
+        try:
+            return chromadb.HttpClient(
+                path.host, path.port, ssl=path.ssl, headers=dict(path.headers), settings=settings
+            )
+        except ValueError as error:
+            raise StoreError(f"no Chroma server answers at {path.host}:{path.port}: {error}") from error
+    try:
+        return chromadb.PersistentClient(str(path), settings=settings)
+    except (chromadb.errors.ChromaError, ValueError) as error:
+        raise ChromaDamagedError(f"Chroma cannot open {str(path)!r}: {error}") from error
 
 
 def _replacing(metadata: Mapping[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from rag_embeddings.errors import ChromaDamagedError, IndexNotFoundError, StoreError
+from rag_embeddings.errors import ChromaDamagedError, IndexNotFoundError, SpaceMismatchError, StoreError
 from rag_embeddings.store.gate import Gate
 from rag_embeddings.store.kept import KeptStore, complete, finds, is_small
 from rag_embeddings.store.sqlite import SqliteStore
@@ -117,21 +117,14 @@ class Pair:
         from rag_embeddings.store.chroma import ChromaStore  # noqa: PLC0415 - chromadb is an extra
 
         space = self._ledger.meta("space")
-        store = ChromaStore(
-            self._path / _CHROMA,
-            name,
-            similarity=similarity,
-            create=create,
-            stamp={"space": space},
-            guard=self._guard,
-        )
-        if store.stamp.get("space") != space:
-            store.close()
+        path = self._path / _CHROMA
+        try:
+            return ChromaStore(path, name, similarity=similarity, create=create, space=space, guard=self._guard)
+        except SpaceMismatchError as error:
             raise StoreError(
                 f"ledger and vectors in {str(self._path)!r} belong to different indexes; "
                 "delete the directory and index again"
-            )
-        return store
+            ) from error
 
     def _kept(self, similarity: Similarity) -> tuple[SqliteStore, SqliteStore]:
         folder = self._path / _VECTORS

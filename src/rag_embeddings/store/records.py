@@ -137,6 +137,21 @@ def similarities(matrix: Vectors, vector: Vectors, similarity: Similarity) -> ND
     return np.asarray(np.clip(dots / lengths, -1.0, 1.0))
 
 
+def relevance(score: float, similarity: Similarity) -> float:
+    """Turn a score into a number from 0 to 1, larger is better, in the same order.
+
+    Args:
+        score: Of a `Hit`: cosine, dot product, or negative Euclidean distance.
+        similarity: How vectors were compared. Cosine -1 and 1 become 0 and 1; a distance of 0 becomes 1 and grows
+            towards 0 as ``1 / (1 + distance)``; a dot product of 0 becomes one half, by the logistic function.
+    """
+    if similarity == "cosine":
+        return (1.0 + score) / 2.0
+    if similarity == "euclidean":
+        return 1.0 / (1.0 - score)
+    return 0.5 * (1.0 + math.tanh(score / 2.0))
+
+
 def checked_query(vector: Vectors, k: int, dimensions: int | None) -> Vectors:
     """Return a query vector as float32, or say what is wrong with it.
 

@@ -4,23 +4,26 @@ Where it does not, `translated` gives a wider filter and says so; what comes bac
 Chroma's own ways, found by trying: a record without the key fulfils ``$ne`` and ``$not_contains``, which suits us. A
 number is compared with integers after its fraction is cut off, so ``{"k": 1.5}`` finds 1 as well, which is made good
 here. Lists are compared type by type: ``$contains`` 1 does not find 1.0. There is no way to ask whether a key exists,
-and integers beyond 2**53 meet floats rounded.
+and integers beyond 2**53 meet floats rounded. One float in eight is rounded in its last digit when it is written, and
+so is what it is compared with; `as_kept` compares in the same way.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from rag_embeddings.store.where import All, Among, AnyOf, Between, Exists, Has, Not, TextContains, Where
 from rag_embeddings.text import without_surrogates
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from rag_embeddings.store.where import Scalar
 
 _TEXT = "#document"  # Chroma's key for the text of a record
+_LAST_DIGIT = 1e-15
 _EXACT = 2**53  # whole numbers up to here are the same as integers and as floats
 
 
@@ -159,3 +162,43 @@ def _between(key: str, least: float | None, most: float | None) -> Translation:
     # A number is what lies on one side of 0 or on the other.
     is_number = _any([_leaf(key, operator, 0, negated=False) for operator in ("$gte", "$lte")])
     return _all(parts or [is_number])
+
+
+def as_kept(where: Where) -> Where:  # noqa: PLR0911 - one for each kind
+    """Return a condition for what Chroma has kept: floats may differ in their last digit."""
+    match where:
+        case Not(part):
+            return Not(as_kept(part))
+        case All(parts):
+            return All(tuple(map(as_kept, parts)))
+        case AnyOf(parts):
+            return AnyOf(tuple(map(as_kept, parts)))
+        case Among(key, values):
+            floats = [value for value in values if isinstance(value, float)]
+            return AnyOf((where, *(_Near(key, value, listed=False) for value in floats)))
+        case Has(key, value) if isinstance(value, float):
+            return AnyOf((where, _Near(key, value, listed=True)))
+        case Between(key, least, most):
+            return Between(key, _further(least, -_LAST_DIGIT), _further(most, _LAST_DIGIT))
+        case _:
+            return where
+
+
+@dataclass(frozen=True)
+class _Near(Where):
+    """Metadata under ``key`` is almost a number, or has one in its list if ``listed``."""
+
+    key: str
+    value: float
+    listed: bool
+
+    def matches(self, text: str, metadata: Mapping[str, Any]) -> bool:  # noqa: ARG002
+        found = metadata.get(self.key)
+        if self.listed != isinstance(found, list):
+            return False
+        items = found if isinstance(found, list) else [found]
+        return any(isinstance(item, float) and math.isclose(item, self.value, rel_tol=_LAST_DIGIT) for item in items)
+
+
+def _further(end: float | None, share: float) -> float | None:
+    return end + abs(end) * share if isinstance(end, float) and math.isfinite(end) else end
