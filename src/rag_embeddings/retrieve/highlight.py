@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from rag_embeddings.encode.base import Encoder
+
+
+_SPANS = re.compile(r"\d{1,12}-\d{1,12}(?:,\d{1,12}-\d{1,12})*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -81,10 +85,12 @@ def matched_sentences(text: str, metadata: Mapping[str, Any]) -> list[Span] | No
         passage is not one of ours, or its text has been changed.
     """
     places, start, end = metadata.get("matches"), metadata.get("start_index"), metadata.get("end_index")
-    if not isinstance(places, list) or not isinstance(start, int) or not isinstance(end, int):
+    spelled = metadata.get("spans", f"{start}-{end}")
+    if not _are_pairs(places) or not isinstance(spelled, str) or not _SPANS.fullmatch(spelled):
         return None
-    spelled = metadata.get("spans")
-    ends = [part.split("-") for part in spelled.split(",")] if isinstance(spelled, str) else [[start, end]]
+    ends = [part.split("-") for part in spelled.split(",")]
+    if any(int(first) > int(last) for first, last in ends):
+        return None
     slices = [Span(int(first), int(last)) for first, last in ends]
     position = len(text) - sum(map(len, slices)) - (len(slices) - 1)
     if position < 0 or (position > 0 and not text[:position].endswith("\n\n")):
@@ -146,6 +152,14 @@ def marked(text: str, spans: Iterable[Span], before: str = "**", after: str = "*
         pieces += [text[done:start], before, text[start:end], after]
         done = end
     return "".join([*pieces, text[done:]])
+
+
+def _are_pairs(places: Any) -> bool:
+    """Whether something is what `Match.metadata` says of sentences; any retriever may have such a key."""
+    return isinstance(places, list) and all(
+        isinstance(place, list | tuple) and len(place) == 2 and all(isinstance(end, int) and end >= 0 for end in place)  # noqa: PLR2004
+        for place in places
+    )
 
 
 def _joined(spans: Iterable[Span]) -> list[tuple[int, int]]:
