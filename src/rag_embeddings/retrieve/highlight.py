@@ -84,8 +84,8 @@ def matched_sentences(text: str, metadata: Mapping[str, Any]) -> list[Span] | No
         Spans in characters of ``text``, best first; none where the passage was fetched along by a link. None if the
         passage is not one of ours, or its text has been changed.
     """
-    places, start, end = metadata.get("matches"), metadata.get("start_index"), metadata.get("end_index")
-    spelled = metadata.get("spans", f"{start}-{end}")
+    places: Any = metadata.get("matches")
+    spelled = metadata.get("spans", f"{metadata.get('start_index')}-{metadata.get('end_index')}")
     if not _are_pairs(places) or not isinstance(spelled, str) or not _SPANS.fullmatch(spelled):
         return None
     ends = [part.split("-") for part in spelled.split(",")]
@@ -157,7 +157,7 @@ def marked(text: str, spans: Iterable[Span], before: str = "**", after: str = "*
 def _are_pairs(places: Any) -> bool:
     """Whether something is what `Match.metadata` says of sentences; any retriever may have such a key."""
     return isinstance(places, list) and all(
-        isinstance(place, list | tuple) and len(place) == 2 and all(isinstance(end, int) and end >= 0 for end in place)  # noqa: PLR2004
+        isinstance(place, list | tuple) and [type(end) for end in place] == [int, int] and 0 <= place[0] <= place[1]
         for place in places
     )
 
