@@ -2,11 +2,14 @@
 
 import multiprocessing
 import os
+from collections import Counter
 from pathlib import Path
 
 from rag_embeddings.encode.base import Role
 from rag_embeddings.index.indexer import Indexer
 from rag_embeddings.index.pipeline import Pipeline
+from rag_embeddings.store import postings
+from rag_embeddings.store.keywords import keyword_words
 from rag_embeddings.testing.encoder import DeterministicEncoder
 from rag_embeddings.text import Chunk, Document, Span
 
@@ -75,6 +78,29 @@ def check_index(directory, documents, made_by):
                 assert abs(found.vector - vector).max() < 1e-5
                 assert store.search(record.vector, 1)[0].score > 0.9999
     assert directory.ledger.dead() == []
+    check_keywords(directory)
+
+
+def live_words(directory):
+    """The words of each live chunk, by place, from the texts."""
+    ledger = directory.ledger
+    words = keyword_words(ledger)
+    return {place: words.of(ledger.chunk(place).embedding_text) for place in ledger.live_places()}
+
+
+def check_keywords(directory):
+    """Assert that the postings are those of the live chunks and nothing else."""
+    words_of = live_words(directory)
+    expected = {
+        (word, place.version, place.ordinal, count, len(words))
+        for place, words in words_of.items()
+        for word, count in Counter(words).items()
+    }
+    with directory.ledger.reading():
+        found = postings.contents(directory.ledger)
+        assert len(found) == len(set(found))
+        assert set(found) == expected
+        assert postings.totals(directory.ledger) == (len(words_of), sum(map(len, words_of.values())))
 
 
 class Recording(DeterministicEncoder):

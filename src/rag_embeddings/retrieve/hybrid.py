@@ -42,10 +42,10 @@ class HybridSearch:
         directory: The index; stays open.
         encoder: Must be of the space the index was written in.
         score: The similarity of a chunk, as for `rag_embeddings.retrieve.sentence_parent.SentenceParentSearch`.
-        fusion: ``"calibrated"``: the similarity plus ``beta`` times the chunk's BM25 as a share of what a chunk would
-            score that had every word of the query at saturation. Keywords speak only as loudly as they match: a
-            question in other words than the text is answered by similarity alone. Where vectors are not compared by
-            cosine, the share is of the query's similarity to itself (by distance, of its length). ``"minmax"``: both
+        fusion: ``"calibrated"``: the similarity plus ``beta`` times the chunk's BM25 as a share of the query's ideal
+            (`KeywordHits.ideal`). Keywords speak only as loudly as they match: a question in other words than the text
+            is answered by similarity alone. Where vectors are not compared by cosine, the share is of the query's
+            similarity to itself (by distance, of its length). ``"minmax"``: both
             scaled to [0, 1] over the 100 best chunks of either side, added with weights 1 and ``beta``. ``"rrf"``:
             reciprocal rank fusion (Cormack et al., 2009) of the same, the second ranking weighted by ``beta``.
         beta: Weight of the keywords, at least 0. None: 1.5 when calibrated, else 1.

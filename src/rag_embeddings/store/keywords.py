@@ -40,7 +40,9 @@ class KeywordHits:
     Attributes:
         places: The chunks that have at least one of the words, best first, equal ones in the order they were written.
         scores: float64, the BM25 score of each.
-        ideal: What a chunk would score that had every known word of the query at saturation; 0 if none is known.
+        ideal: The sum over the query's known words of idf * (k1 + 1): what a chunk would score that had each of them at
+            saturation, in BM25 as it was first written. Lucene's leaves the factor k1 + 1 out, so that ``scores`` stay
+            below 1 / (k1 + 1) of it. 0 if no word is known.
     """
 
     places: list[Place]
@@ -133,7 +135,7 @@ def keyword_hits(ledger: Ledger, query: str) -> KeywordHits:
         weight = times * float(np.log1p((chunks - len(rows) + 0.5) / (len(rows) + 0.5)))
         keys.append(version * _ORDINALS + ordinal)
         scores.append(weight * count / (count + K1 * (1 - B + B * words_of_chunk * chunks / length)))
-        ideal += weight
+        ideal += weight * (K1 + 1)
     if not keys:
         return KeywordHits([], np.zeros(0), 0.0)
     found, rows_of = np.unique(np.concatenate(keys), return_inverse=True)

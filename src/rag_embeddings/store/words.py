@@ -51,8 +51,9 @@ _LANGUAGES = {
 }
 # Scripts that put no space between words: their runs are compared by pairs of characters, as Lucene's CJKAnalyzer does.
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\u30fc\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-# Words of one letter are left out, as in bm25s and scikit-learn. No quantifier stands inside another: linear.
-_WORDS = regex.compile(rf"([{_UNSPACED}]+)|[\w--[{_UNSPACED}]]{{2,}}", regex.V1)
+# Words of one letter are left out, as in bm25s and scikit-learn, and words cut at 255, as in Lucene. No quantifier stands
+# inside another, so this is linear.
+_WORDS = regex.compile(rf"([{_UNSPACED}]+)|[\w--[{_UNSPACED}]]{{2,255}}", regex.V1)
 
 
 class Words:
@@ -94,7 +95,8 @@ class Words:
         words = [word for word in words if word not in self._stop_words]
         if self._stemmers is None:
             return words
-        return list(self._stemmers.Stemmer(self.language).stemWords(words))  # one object is not for several threads
+        stemmer = self._stemmers.Stemmer(self.language)  # an object of it is not for several threads
+        return [word for word in stemmer.stemWords(words) if word]
 
 
 def language_of(language: str) -> str:
