@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rag_embeddings.encode.fitting import batches, parts
+from rag_embeddings.encode.fitting import SMALLEST, batches, parts, share
 
 
 @settings(deadline=None)
@@ -21,6 +21,16 @@ def test_batches_hold_every_item_once_within_the_budget(lengths, budget):
 
 def test_equal_lengths_fill_the_budget():
     assert [len(batch) for batch in batches([100] * 45, 2048)] == [20, 20, 5]
+
+
+@settings(deadline=None)
+@given(st.integers(1, 100_000), st.integers(SMALLEST, 4000), st.integers(1, 16))
+def test_with_shares_no_lane_idles_for_long(tokens, budget, lanes):
+    even = share(tokens, budget, lanes)
+    assert min(SMALLEST, budget) <= even <= budget
+    rounds = -(-tokens // (budget * lanes))
+    if even > SMALLEST:  # as many rounds as full batches take, all lanes busy in the last one too
+        assert rounds * lanes * (even - 1) < tokens <= rounds * lanes * even
 
 
 @st.composite

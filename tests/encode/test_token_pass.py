@@ -179,6 +179,23 @@ class TestMarks:
         assert np.abs(weighed.pool(spans) - expected).max() < 1e-4
 
 
+@pytest.mark.parametrize(("windows", "expected"), [(1, [1]), (5, [3, 2]), (8, [4, 4]), (19, [5, 5, 5, 4])])
+def test_every_lane_has_as_much_to_do(windows, expected):
+    """A single document of a few windows is not one large batch for one lane."""
+    sizes = []
+
+    def states(batch, alone):
+        sizes.append((len(batch), alone))
+        return np.ones((len(batch), len(batch[0]), 4), np.float32)
+
+    entry = TextInput(None, toy_tokenizers.wordpiece(), "", 256)
+    model = TokenModel(entry, states, lambda means: means.astype(np.float32), averages=False, lanes=2)
+    count = 254 + (windows - 1) * 190  # windows of 254 of its tokens that overlap by a quarter
+    token_vectors(model, [TokenText("a " * count)], Windows(), 2048)
+    assert sorted(number for number, _ in sizes) == sorted(expected)
+    assert all(alone is (windows == 1) for _, alone in sizes)
+
+
 class TestByPosition:
     def test_a_model_that_weighs_by_position_does_so_in_every_span(self):
         encoder = toy_models.encoder("weightedmean")

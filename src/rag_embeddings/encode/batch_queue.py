@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rag_embeddings.encode.fitting import batches
+from rag_embeddings.encode.fitting import SMALLEST, batches, share
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from rag_embeddings.encode.tokens import Route, Tokens
 
     Forward = Callable[[Sequence[Tokens], Route, bool], Vectors]
-
-_SMALLEST = 256  # tokens; to split or to leave out less than that costs more than it gains
 
 
 @dataclass(eq=False)
@@ -130,7 +128,7 @@ class BatchQueue:
         before = sum(len(part) for part in vectors[:-1])
         units = [
             _Unit(call, [pieces[row] for row in rows], [before + row for row in rows], vectors[-1], rows)
-            for rows in batches(lengths, self._share(sum(lengths)))
+            for rows in batches(lengths, share(sum(lengths), self._budget, self._lanes))
         ]
         with self._changed:
             call.waiting.extend(units)
@@ -143,10 +141,6 @@ class BatchQueue:
             threading.Thread(target=self._work, args=(call, -1), name="rag-embeddings", daemon=True).start()
             call.helpers += 1
         return len(units)
-
-    def _share(self, tokens: int) -> int:
-        """Return the budget with which every lane has something to do."""
-        return min(self._budget, max(-(-tokens // self._lanes), _SMALLEST))
 
     def _work(self, call: _Call, leave: int) -> None:
         """Run batches, of any call, until at most ``leave`` units of this one are unfinished or it is over."""
@@ -179,7 +173,7 @@ class BatchQueue:
     def _merged(self, ready: list[_Call]) -> list[_Unit]:
         """Take the next unit out of the queue, and those of other calls that fit into its batch."""
         tokens = sum(unit.tokens for call in ready for unit in call.waiting)
-        budget = self._share(tokens + tokens // 4)  # with some padding
+        budget = share(tokens + tokens // 4, self._budget, self._lanes)  # with some padding
         first = min(ready, key=lambda call: call.served)
         units = [first.waiting.popleft()]
         first.served += 1
@@ -190,7 +184,7 @@ class BatchQueue:
             for unit in list(call.waiting):
                 width, height = max(longest, unit.longest), count + len(unit.pieces)
                 padding = width * height - tokens - unit.tokens
-                if width * height <= budget and padding <= max(_SMALLEST, width * height // 4):
+                if width * height <= budget and padding <= max(SMALLEST, width * height // 4):
                     call.waiting.remove(unit)
                     call.served += 1
                     units.append(unit)

@@ -12,6 +12,24 @@ if TYPE_CHECKING:
 
     Integers = NDArray[np.int64]
 
+SMALLEST = 256
+"""Tokens in a batch below which splitting it costs more than it gains."""
+
+
+def share(tokens: int, budget: int, lanes: int) -> int:
+    """Return how large batches should be so that every lane has as much to do.
+
+    Args:
+        tokens: All there is to do.
+        budget: Most tokens in a batch.
+        lanes: Batches that run at once.
+
+    Returns:
+        The budget, or less where so many lanes would otherwise end with some of them idle; not below `SMALLEST`.
+    """
+    turns = max(1, -(-tokens // (budget * lanes)))
+    return min(budget, max(-(-tokens // (turns * lanes)), SMALLEST))
+
 
 def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
     """Group items of similar length.

@@ -7,10 +7,12 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
+from math import ceil
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rag_embeddings.encode.fitting import share
 from rag_embeddings.encode.token_vectors import RunningSums, SummedTokenVectors, token_marks
 from rag_embeddings.encode.tokens import own_tokens
 from rag_embeddings.encode.windows import Frame, frames, paper_frames
@@ -104,8 +106,9 @@ def token_vectors(
         for frame in layout.frames:
             by_length.setdefault(layout.window_length(frame), []).append((layout, frame))
     batches = []
+    even = share(sum(length * len(items) for length, items in by_length.items()), batch_tokens, model.lanes)
     for length in sorted(by_length, reverse=True):  # memory peaks at once or never
-        items, number = by_length[length], max(1, batch_tokens // length)
+        items, number = by_length[length], max(1, min(batch_tokens // length, ceil(even / length)))
         batches += [items[start : start + number] for start in range(0, len(items), number)]
     for batch, states in _run(model, batches):
         for (layout, frame), rows in zip(batch, states, strict=True):
