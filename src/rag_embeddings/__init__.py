@@ -58,6 +58,7 @@ _HOME = {
     "MissingExtraError": "errors",
     "ModelNotFoundError": "errors",
     "Note": "text",
+    "PatternError": "errors",
     "Pipeline": "index.pipeline",
     "ProductCodec": "codec.product",
     "Profile": "encode.profile",

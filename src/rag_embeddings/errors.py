@@ -8,6 +8,7 @@
     ├── ModelNotFoundError     a model is neither bundled, nor a local folder, nor reachable on the hub
     ├── UnsupportedModelError  a model cannot do what was asked (no token vectors, lying offsets, ...)
     ├── TextTooLongError       a text exceeds the model's limit and may not be split
+    ├── PatternError           a regular expression that RE2 cannot run
     ├── QuestionError          evaluation questions or results that cannot be used as given
     ├── VectorError            an encoder returned vectors that must not be stored (NaN, wrong shape, zero)
     ├── CodecError             a codec that is not fitted, does not fit the vectors, or whose saved state is damaged
@@ -53,6 +54,10 @@ class UnsupportedModelError(RagEmbeddingsError, ValueError):
 
 class TextTooLongError(RagEmbeddingsError, ValueError):
     """A text exceeds the model's limit and the caller forbade splitting it."""
+
+
+class PatternError(RagEmbeddingsError, ValueError):
+    """A regular expression to filter by that is wrong, or that cannot be run in linear time."""
 
 
 class QuestionError(RagEmbeddingsError, ValueError):

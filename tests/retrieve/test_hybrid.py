@@ -134,7 +134,7 @@ def test_without_a_known_word_it_is_the_dense_ranking(directory, fusion, score):
     numbers=st.sets(st.integers(0, 12), max_size=4),
     line=st.sampled_from([None, "[1-3]", "(?i)LINE 5", r"v0n\d\b"]),
 )
-def test_filters_hold_on_both_sides_and_k_are_found_if_they_exist(directory, score, query, k, most, numbers, line):
+def test_filters_hold_on_both_sides_and_k_are_found_if_they_exist(directory, score, *, query, k, most, numbers, line):
     where = Where.among("number", numbers) | Where.equals("source_id", "doc-3")
     pattern = line and (line if line.startswith("(") else f"line {line}" if "[" in line else line)
     chunks, similarity, keywords, ideal = both_sides(directory, query, score)
@@ -277,7 +277,7 @@ def test_impossible_questions(directory):
     for beta in (-1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="beta must be"):
             HybridSearch(directory, ENCODER, beta=beta)
-    with pytest.raises(TypeError, match="Where.equals"):
+    with pytest.raises(TypeError, match=r"Where\.equals"):
         search.search("question", where={"number": 1})
     for pattern in ("(a", r"(?=a)b", r"(a)\1"):
         with pytest.raises(ValueError, match="no regular expression that RE2 can run"):

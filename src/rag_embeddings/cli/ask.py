@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 import click
 
 from rag_embeddings.cli.models import models
+from rag_embeddings.cli.searching import SCORES, conditions_of, searcher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rag_embeddings.cli.models import Models
     from rag_embeddings.retrieve.base import Match
+    from rag_embeddings.retrieve.parents import Score
+    from rag_embeddings.store.where import Where
 
 
 @click.command()
@@ -24,15 +26,37 @@ if TYPE_CHECKING:
 @click.option("-k", default=5, show_default=True, type=click.IntRange(min=1), help="Number of passages.")
 @click.option(
     "--score",
-    type=click.Choice(["best", "mean"]),
+    type=click.Choice(SCORES),
     default="best",
     show_default=True,
-    help="Rank by the best sentence, or by the mean of passage and best sentence.",
+    help="Rank by the best sentence, the mean of passage and best sentence, or the sum of the best three.",
 )
+@click.option("--hybrid", is_flag=True, help="Rank by keywords as well.")
+@click.option(
+    "--where",
+    "conditions",
+    multiple=True,
+    metavar="KEY=VALUE",
+    callback=conditions_of,
+    help="Only passages whose metadata is or holds this value; may be repeated, all have to hold.",
+)
+@click.option("--pattern", metavar="REGEX", help="Only passages in whose text this matches (RE2 syntax).")
 @click.option("--llm", metavar="PROVIDER:MODEL", help="Answer with a language model, such as openai:gpt-4o-mini.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def ask(context: click.Context, *, question: str, db: Path, k: int, score: str, llm: str | None, as_json: bool) -> None:
+def ask(
+    context: click.Context,
+    *,
+    question: str,
+    db: Path,
+    k: int,
+    score: Score,
+    hybrid: bool,
+    conditions: Where | None,
+    pattern: str | None,
+    llm: str | None,
+    as_json: bool,
+) -> None:
     """Show the passages of an index that best match QUESTION.
 
     Passages are numbered; with each stand its score, file, line and range of characters, and the sentence that matched
@@ -45,8 +69,13 @@ def ask(context: click.Context, *, question: str, db: Path, k: int, score: str, 
     """
     if not question.strip():
         raise click.UsageError("the question is empty")
+    from rag_embeddings.store.directory import IndexDirectory
+
     chat = None if llm is None else models(context).chat(llm)  # first, because it fails faster than a search
-    matches = _search(models(context), db, question, k, score)
+    matches: Sequence[Match] = []
+    with IndexDirectory.open(db) as directory:
+        if search := searcher(models(context), directory, score=score, hybrid=hybrid):
+            matches = search.search(question, k, where=conditions, pattern=pattern)
     text = None
     if chat is not None and matches:
         from rag_embeddings.cli.answer import answer
@@ -55,7 +84,7 @@ def ask(context: click.Context, *, question: str, db: Path, k: int, score: str, 
     if as_json:
         _print_json(question, matches, llm, text)
     elif not matches:
-        print("The index holds no passages.")
+        print("The index holds no passages." if conditions is None and pattern is None else "No passage passes.")
     elif text is not None:
         _print_answer(text, matches)
     else:
@@ -63,18 +92,6 @@ def ask(context: click.Context, *, question: str, db: Path, k: int, score: str, 
 
         print_passages(matches)
         print("These are the best matching passages, not a generated answer; --llm PROVIDER:MODEL writes one.")
-
-
-def _search(models: Models, db: Path, question: str, k: int, score: str) -> list[Match]:
-    from rag_embeddings.retrieve.sentence_parent import SentenceParentSearch
-    from rag_embeddings.store.directory import IndexDirectory
-
-    with IndexDirectory.open(db) as directory:
-        profile = directory.profile
-        if profile is None:
-            return []
-        encoder = models.of_profile(profile)
-        return SentenceParentSearch(directory, encoder, score=score).search(question, k)  # type: ignore[arg-type]
 
 
 def _print_json(question: str, matches: Sequence[Match], llm: str | None, text: str | None) -> None:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from rag_embeddings.cli.models import models
+from rag_embeddings.cli.searching import SCORES, searcher
 from rag_embeddings.errors import QuestionError
 
 if TYPE_CHECKING:
     from rag_embeddings.evaluate import Evaluation
+    from rag_embeddings.retrieve.parents import Score
     from rag_embeddings.store.directory import IndexDirectory
     from rag_embeddings.text import Chunk
 
@@ -24,11 +26,12 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--db", required=True, type=click.Path(path_type=Path), help="Directory of the index.")
 @click.option(
     "--score",
-    type=click.Choice(["best", "mean"]),
+    type=click.Choice(SCORES),
     default="best",
     show_default=True,
-    help="Rank by the best sentence, or by the mean of passage and best sentence.",
+    help="Rank by the best sentence, the mean of passage and best sentence, or the sum of the best three.",
 )
+@click.option("--hybrid", is_flag=True, help="Rank by keywords as well.")
 @click.option(
     "--tokenizer", default="cl100k_base", show_default=True, help="tiktoken encoding that counts the budgets."
 )
@@ -41,7 +44,8 @@ def evaluate(
     *,
     questions: Path,
     db: Path,
-    score: str,
+    score: Score,
+    hybrid: bool,
     tokenizer: str,
     save: Path | None,
     against: Path | None,
@@ -65,7 +69,6 @@ def evaluate(
     """
     from rag_embeddings.evaluate import compare, load_questions
     from rag_embeddings.evaluate import evaluate as run
-    from rag_embeddings.retrieve.sentence_parent import SentenceParentSearch
     from rag_embeddings.split.tokens import token_counter
     from rag_embeddings.store.directory import IndexDirectory
 
@@ -73,11 +76,10 @@ def evaluate(
     with IndexDirectory.open(db) as directory:
         ledger = directory.ledger
         documents = ledger.live_documents(ledger.document_ids())
-        profile = directory.profile
-        if profile is None or not documents:
+        search = searcher(models(context), directory, score=score, hybrid=hybrid)
+        if search is None or not documents:
             raise QuestionError(f"the index in {str(db)!r} holds no documents; index some first")
         asked = load_questions(questions, documents)
-        search = SentenceParentSearch(directory, models(context).of_profile(profile), score=score)  # type: ignore[arg-type]
         counter = token_counter(tokenizer)
         result = run(search.search, asked, documents, chunks=_live_chunks(directory), counter=counter)
     comparison = None if other is None else compare(result, other)

@@ -48,6 +48,12 @@ _FAILED = 1
     help="Make vectors that know the whole document, or of each text by itself. [default: the index's, or --no-late]",
 )
 @click.option(
+    "--keywords",
+    metavar="LANGUAGE",
+    help='Language of the words that ask --hybrid finds ("en", "de", ...), "plain" for words as they stand, or "none". '
+    "[default: the index's, or en]",
+)
+@click.option(
     "--glob", "globs", multiple=True, metavar="PATTERN", help="Take these files of a folder; may be repeated."
 )
 @click.option("--prune", is_flag=True, help="Remove documents below the given paths whose files are gone.")
@@ -62,6 +68,7 @@ def index(
     max_tokens: int | None,
     overlap: int | None,
     late: bool | None,
+    keywords: str | None,
     globs: tuple[str, ...],
     prune: bool,
     as_json: bool,
@@ -99,7 +106,7 @@ def index(
         with IndexDirectory.open(db, create=True) as directory:
             watched = meter.watch(encoder)
             late_pass = index_late(watched, directory.settings, late=late)
-            indexer = Indexer(directory, Pipeline(watched, splitter, late_pass))
+            indexer = Indexer(directory, Pipeline(watched, splitter, late_pass), keywords=_language(keywords))
             failed: dict[str, str] = {}
             summary = indexer.upsert(_documents(files, failed, meter), progress=meter.documents_done)
             removed = indexer.delete(_gone_documents(directory.ledger.document_ids(), paths)) if prune else []
@@ -119,6 +126,18 @@ def index(
     print(json.dumps(result, indent=2) if as_json else _summary(result))
     if failed:
         context.exit(_FAILED)
+
+
+def _language(keywords: str | None) -> str | bool | None:
+    """Return the language of keywords, as the indexer takes it."""
+    from rag_embeddings.store.words import language_of
+
+    if keywords is None or keywords == "none":
+        return None if keywords is None else False
+    language = "" if keywords == "plain" else keywords
+    if language_of(language) != language:
+        raise click.BadParameter(f"there is no stemmer for {keywords!r}; 'plain' takes words as they stand")
+    return language
 
 
 def _documents(files: Sequence[Path], failed: dict[str, str], meter: Meter) -> Iterator[Document]:

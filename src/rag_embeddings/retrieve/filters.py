@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rag_embeddings.errors import require
+from rag_embeddings.errors import PatternError, require
 from rag_embeddings.store.records import filterable
 from rag_embeddings.store.where import Where
 from rag_embeddings.text import without_surrogates
@@ -28,7 +28,7 @@ class ChunkFilter:
 
     Raises:
         TypeError: If ``where`` is no filter.
-        ValueError: If ``pattern`` is no regular expression that RE2 can run.
+        PatternError: If ``pattern`` is no regular expression that RE2 can run.
         MissingExtraError: If there is a pattern and google-re2 is not installed.
     """
 
@@ -70,7 +70,7 @@ def _compiled(pattern: str) -> Any:
         return re2.compile(without_surrogates(pattern), options=options)
     except re2.error as error:
         reason = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
-        raise ValueError(
+        raise PatternError(
             f"{pattern!r} is no regular expression that RE2 can run: {reason}. Its syntax is Python's without "
             "look-around and back-references"
         ) from error

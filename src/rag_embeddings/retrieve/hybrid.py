@@ -100,7 +100,7 @@ class HybridSearch:
         Raises:
             StoreError: If the index has no keywords.
             MissingExtraError: If what its keywords need is not installed.
-            ValueError: As `SentenceParentSearch.search`, and so the other errors there.
+            ValueError: If ``k`` is below 1; further errors as `SentenceParentSearch.search`.
         """
         check_k(k)
         probed = encoded(self.encoder, query) if vector is None else vector

@@ -50,7 +50,8 @@ class SentenceParentSearch:
             up to rounding).
 
         Raises:
-            ValueError: If ``k`` is below 1 or ``pattern`` is no regular expression that RE2 can run.
+            ValueError: If ``k`` is below 1.
+            PatternError: If ``pattern`` is no regular expression that RE2 can run.
             TypeError: If ``where`` is no filter.
             MissingExtraError: If there is a pattern and google-re2 is not installed.
             SpaceMismatchError: If the index holds vectors of another space.
@@ -76,6 +77,7 @@ class SentenceParentSearch:
         Raises:
             StoreError: If the vector has another width.
             ValueError: As `search`.
+            PatternError: As `search`.
             TypeError: As `search`.
             MissingExtraError: As `search`.
             SpaceMismatchError: As `search`.
