@@ -227,6 +227,11 @@ class CatalogEntry:
         return self.fails_from is not None and _major(transformers) >= self.fails_from
 
     @property
+    def runs_adapters(self) -> bool:
+        """Whether the model itself is told the task, and runs an adapter for it."""
+        return self.kind == "open" and self.parameter == "task"
+
+    @property
     def late_chunking_friendly(self) -> bool | None:
         """Whether late chunking is right for the model and worth trying; None if unknown."""
         return None if self.late_chunking is None else self.late_chunking in {"yes", "trained", "server"}

@@ -93,24 +93,16 @@ class Prompts:
         return choose_prompt(role, own=self.own, entry=self.entry, task=task, title=title or None, **self.slots)
 
     def _adapter(self, role: Role, task: str | None) -> str:
-        entry = self.entry
-        known = entry is not None and entry.kind == "open" and entry.parameter == "task"
-        concerns = task is not None and role_of(task) in (None, role)
-        if not self.adapts:
-            if known and entry is not None and concerns and task is not None and not self._is_prompt(task):
-                raise UnsupportedModelError(
-                    f"task={task!r} names an adapter of {entry.name!r}, and this copy of the model takes none"
-                )
-            return ""
-        if not known or entry is None:
-            return task if task is not None and concerns else ""
-        value = entry.parameter_value(task) if task is not None and concerns else None
-        return entry.arguments(role)["task"] if value is None else value
-
-    def _is_prompt(self, task: str) -> bool:
-        """Whether a task is more than the name of an adapter."""
-        entry = self.entry
-        return named_prompt(self.own, task) is not None or entry is None or entry.parameter_value(task) is None
+        entry = self.entry if self.entry is not None and self.entry.runs_adapters else None
+        wish = task if task is not None and role_of(task) in (None, role) else None
+        value = entry.parameter_value(wish) if entry is not None and wish is not None else None
+        if self.adapts:
+            return value or (wish or "" if entry is None else entry.arguments(role)["task"])
+        if entry is not None and value is not None and named_prompt(self.own, str(wish)) is None:
+            raise UnsupportedModelError(
+                f"task={wish!r} names an adapter of {entry.name!r}, and this copy of the model takes none"
+            )
+        return ""
 
 
 @dataclass(frozen=True)
