@@ -76,7 +76,8 @@ def translated(where: Where | None, *, negated: bool = False) -> Translation:  #
                 return _UNKNOWN
             if not part:
                 return _constant(not negated)
-            return _leaf(_TEXT, "$not_contains" if negated else "$contains", part, negated=negated)
+            operator = "$not_contains" if negated else "$contains"
+            return _constant(negated) if _foreign(part) else Translation({_TEXT: {operator: part}}, exact=True)
         case _:
             raise TypeError(f"a filter is made by Where.equals(...) and the like, got {where!r}")
 
@@ -111,11 +112,13 @@ def _constant(value: bool) -> Translation:  # noqa: FBT001
 
 def _leaf(key: str, operator: str, value: Scalar, *, negated: bool) -> Translation:
     """A comparison; with what no record can hold it is never true."""
-    if any(isinstance(item, str) and without_surrogates(item) != item for item in (key, value)):
-        return _constant(negated)
-    if not key or (key != _TEXT and key.startswith(("$", "#", "chroma:"))):  # no record has such a key
+    if _foreign(key) or _foreign(value) or not key or key.startswith(("$", "#", "chroma:")):
         return _constant(negated)
     return Translation({key: {operator: value}}, exact=True)
+
+
+def _foreign(value: Scalar) -> bool:
+    return isinstance(value, str) and without_surrogates(value) != value
 
 
 def _equal(key: str, value: Scalar, *, negated: bool) -> Translation:

@@ -9,7 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from rag_embeddings.store.where import All, Among, AnyOf, Between, Exists, Has, Not, TextContains, Where
-from rag_embeddings.text import canonical_json
+from rag_embeddings.text import canonical_json, without_surrogates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -39,7 +39,9 @@ def clause(where: Where) -> Clause:  # noqa: PLR0911 - one for each kind of filt
         case Has(key, value):
             sql, bound = _one_of((value,))
             inner = f"EXISTS (SELECT 1 FROM json_each(item.value) WHERE {sql})"  # noqa: S608 - values are bound
-            return _exists(f"key = ? AND type = 'array' AND {inner}", [_escaped(key), *bound])
+            return _exists(f"key = ? AND type = 'array' AND {inner}", [_asked(key), *bound])
+        case TextContains(part) if without_surrogates(part) != part:
+            return "0", []
         case TextContains(part):
             return "instr(CAST(text AS BLOB), CAST(? AS BLOB)) > 0", [part]
         case All(parts):
@@ -73,6 +75,11 @@ def _escaped(text: str) -> str:
     return text.replace(_ESCAPE, _ESCAPE * 2).replace("\0", _NUL)
 
 
+def _asked(text: str) -> str:
+    """Spell a text as metadata has it; one that UTF-8 cannot spell as what no metadata has."""
+    return _escaped(text) if without_surrogates(text) == text else f"{_ESCAPE}1"
+
+
 def _unescaped(text: str) -> str:
     parts = text.split(_ESCAPE * 2)
     return _ESCAPE.join(part.replace(_NUL, "\0") for part in parts)
@@ -83,7 +90,7 @@ def _exists(sql: str, bound: list[object]) -> Clause:
 
 
 def _of_key(key: str, sql: str, bound: list[object]) -> Clause:
-    return _exists(f"key = ? AND ({sql})", [_escaped(key), *bound])
+    return _exists(f"key = ? AND ({sql})", [_asked(key), *bound])
 
 
 def _one_of(values: Sequence[Scalar]) -> Clause:
@@ -94,7 +101,7 @@ def _one_of(values: Sequence[Scalar]) -> Clause:
             conditions.append(f"type = '{'true' if value else 'false'}'")
         elif isinstance(value, str):
             conditions.append("(type = 'text' AND value = ?)")
-            bound.append(_escaped(value))
+            bound.append(_asked(value))
         else:
             conditions.append("(type IN ('integer', 'real') AND value = ?)")
             bound.append(_number(value))
