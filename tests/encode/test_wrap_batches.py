@@ -194,7 +194,7 @@ class TestPrompts:
             wrap(Chain(), catalog_name="no/such")
         with pytest.raises(UnsupportedModelError, match="no place"):
             wrap(Chain(), task="Find law")
-        with pytest.raises(TypeError, match="query_prompt"):
+        with pytest.raises(UnsupportedModelError, match="query_prompt"):
             wrap(DeterministicEncoder(), query_prompt="find: ")
 
     def test_they_count_and_errors_show_the_text(self):

@@ -6,6 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
+from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding
 from pydantic import PrivateAttr, ValidationError
 
@@ -13,8 +14,8 @@ import toy_models
 from rag_embeddings.encode.base import Encoder, Role
 from rag_embeddings.encode.transformer import TransformerEncoder
 from rag_embeddings.encode.wrap import wrap
-from rag_embeddings.errors import UnsupportedModelError
-from rag_embeddings.langchain import CachedEmbeddings, DualEncoderEmbeddings, InstructionEmbeddings
+from rag_embeddings.errors import SpaceMismatchError, UnsupportedModelError
+from rag_embeddings.langchain import CachedEmbeddings, DualEncoderEmbeddings, InstructionEmbeddings, SentenceParentIndex
 from rag_embeddings.testing.encoder import DeterministicEncoder
 
 
@@ -268,6 +269,10 @@ class TestCached:
         assert np.allclose(cached.embed_documents(["a"]), [FAKE.embed_query("document passage: a")])
         assert cached.embed_query("a") != CachedEmbeddings(**settings).embed_query("a")
 
+    def test_a_model_of_ours_has_its_own_prompts(self):
+        with pytest.raises(ValidationError, match="decides on query_prompt itself"):
+            CachedEmbeddings(embeddings=InstructionEmbeddings(), query_prompt="find: ")
+
     def test_copies_and_pickles(self, tmp_path):
         inside = InstructionEmbeddings(model=str(toy_models.folder("prompts")))
         cached = CachedEmbeddings(embeddings=inside, cache_path=str(tmp_path / "v.sqlite"))
@@ -289,6 +294,22 @@ class TestDual:
         assert np.allclose(again.embed_query("a"), dual.embed_query("a"), atol=1e-6)
         assert again.encoder.profile == dual.encoder.profile
         assert wrap(dual) is dual.encoder
+
+    def test_an_index_of_one_pair_refuses_another(self, tmp_path):
+        one, other = str(toy_models.folder("mean_unigram")), str(toy_models.folder("prompts"))
+        pair = DualEncoderEmbeddings(query_embeddings=one, document_embeddings=other)
+        with SentenceParentIndex(embeddings=pair, directory=str(tmp_path / "index"), k=2) as index:
+            index.upsert([Document("The river rose.", id="a"), Document("Copper melts.", id="b")])
+            expected = np.array(pair.embed_documents(["The river rose.", "Copper melts."])) @ pair.embed_query("a")
+            found = index.invoke("a")
+            assert [item.metadata["source_id"] for item in found] == ["ab"[n] for n in np.argsort(-expected)]
+            assert np.allclose([item.metadata["score"] for item in found], -np.sort(-expected), atol=1e-5)
+        swapped = DualEncoderEmbeddings(query_embeddings=other, document_embeddings=one)
+        with (
+            SentenceParentIndex(embeddings=swapped, directory=str(tmp_path / "index")) as index,
+            pytest.raises(SpaceMismatchError),
+        ):
+            index.invoke("a")
 
     def test_somebody_elses_embeddings_will_do(self):
         dual = DualEncoderEmbeddings(query_embeddings=Counting(size=6), document_embeddings=Counting(size=6))

@@ -21,7 +21,12 @@ from pydantic import ValidationError
 from hostile_texts import texts
 from rag_embeddings.encode.base import Role
 from rag_embeddings.encode.transformer import TransformerEncoder
-from rag_embeddings.llama_index import DualEncoderEmbedding, InstructionEmbedding, RecursiveNodeParser
+from rag_embeddings.llama_index import (
+    DualEncoderEmbedding,
+    InstructionEmbedding,
+    RecursiveNodeParser,
+    SentenceParentRetriever,
+)
 from rag_embeddings.split.recursive import RecursiveSplitter
 from rag_embeddings.text import Document as CoreDocument
 
@@ -283,6 +288,13 @@ def test_two_models_as_one(prompted, bytewise):
     assert np.allclose(dual.get_query_embedding(TEXT), query.get_query_embedding(TEXT), atol=1e-6)
     assert dual.model_name == f"{bytewise} -> {prompted}"
     assert isinstance(DualEncoderEmbedding.from_json(dual.to_json()).text_embedding, InstructionEmbedding)
+    with SentenceParentRetriever.from_documents(
+        [Document(text="The river rose.", id_="a"), Document(text="Copper melts.", id_="b")], embed_model=dual
+    ) as retriever:
+        expected = np.array(dual.get_text_embedding_batch(["The river rose.", "Copper melts."]))
+        scores = expected @ dual.get_query_embedding("a")
+        found = retriever.retrieve("a")
+        assert [result.node.ref_doc_id for result in found] == ["ab"[n] for n in np.argsort(-scores)]
     dual.query_embedding.query_prompt = "find: "
     changed = InstructionEmbedding(bytewise, query_prompt="find: ")
     assert np.allclose(dual.get_query_embedding(TEXT), changed.get_query_embedding(TEXT), atol=1e-6)

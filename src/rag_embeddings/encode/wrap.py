@@ -87,10 +87,11 @@ def wrap(
         The Encoder.
 
     Raises:
-        TypeError: If it is none of these, or an Encoder is given together with what only the others take.
+        TypeError: If it is none of these.
         BudgetError: If a limit is less than 1, or ``retries`` less than 0.
         UnsupportedModelError: If there is a cache, and neither the embedding nor ``model`` names the model: vectors of
             different models could not be told apart. If the catalog has no ``catalog_name``, or no place for ``task``.
+            If an Encoder is given together with what only the others take.
     """
     encoder = _encoder_of(embeddings)
     if encoder is not None:
@@ -102,7 +103,7 @@ def wrap(
             "task": task,
         }
         if wrong := [name for name, value in given.items() if value is not None]:
-            raise TypeError(f"{embeddings!r:.80} decides on {', '.join(wrong)} itself; set it there")
+            raise UnsupportedModelError(f"{embeddings!r:.80} decides on {', '.join(wrong)} itself; set it there")
         return _cached(encoder, cache)
     if _can(embeddings, "embed_documents", "embed_query"):
         methods = embeddings.embed_documents, embeddings.embed_query
