@@ -131,6 +131,30 @@ class TestVectors:
             assert rooms.fidelity(exact, vectors) > 0.98
         assert encoder.precision == "bf16"
 
+    @pytest.mark.parametrize("amx", [False, True])
+    def test_attention_is_in_bf16_where_there_is_amx(self, amx, monkeypatch):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True, "amx_bf16": amx})
+        attention = torch.nn.functional.scaled_dot_product_attention
+        seen = set()
+
+        def spy(query, *inputs, **options):
+            seen.add((query.dtype, torch.is_autocast_enabled("cpu")))
+            return attention(query, *inputs, **options)
+
+        monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spy)
+        encoder = TransformerEncoder(precision="bf16")
+        assert encoder.precision == "bf16"
+        exact = toy_models.minilm().encode(REAL, "document")
+        seen.clear()
+        vectors = encoder.encode(REAL, "document")
+        assert seen == {(torch.float32, amx)}  # autocast turns what is float32 into bf16 inside the call
+        assert rooms.fidelity(exact, vectors) > 0.9999
+
+    @pytest.mark.parametrize("name", HALF)
+    def test_of_every_kind_of_model_with_amx(self, name, monkeypatch):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+        self.test_of_every_kind_of_model_run_in_bf16(name, monkeypatch)
+
     def test_without_onednn_bf16_still_runs(self, monkeypatch):
         monkeypatch.setattr(rooms, "pack", lambda module, dtype: False)
         monkeypatch.setattr(rooms, "FLOOR", 0.98)
