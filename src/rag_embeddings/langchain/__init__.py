@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rag_embeddings.langchain.dual import DualEncoderEmbeddings
     from rag_embeddings.langchain.embeddings import InstructionEmbeddings
     from rag_embeddings.langchain.highlight import SentenceHighlighter
+    from rag_embeddings.langchain.hybrid import HybridRetriever
     from rag_embeddings.langchain.late import LateChunkingEmbeddings
     from rag_embeddings.langchain.layout import LayoutTextSplitter
     from rag_embeddings.langchain.linked import LinkedChunkRetriever
@@ -36,6 +37,7 @@ __all__ = [
     "BollingerTextSplitter",
     "CachedEmbeddings",
     "DualEncoderEmbeddings",
+    "HybridRetriever",
     "InstructionEmbeddings",
     "LLMTextSplitter",
     "LateChunkingEmbeddings",
@@ -55,6 +57,7 @@ _HOME = {
     "BollingerTextSplitter": "meaning_splitters",
     "CachedEmbeddings": "cached",
     "DualEncoderEmbeddings": "dual",
+    "HybridRetriever": "hybrid",
     "InstructionEmbeddings": "embeddings",
     "LLMTextSplitter": "meaning_splitters",
     "LateChunkingEmbeddings": "late",

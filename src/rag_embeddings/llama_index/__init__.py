@@ -13,6 +13,7 @@ require("llama_index.core", "llama-index")
 from rag_embeddings.llama_index.dual import DualEncoderEmbedding  # noqa: E402  # after the clear error
 from rag_embeddings.llama_index.embedding import InstructionEmbedding  # noqa: E402
 from rag_embeddings.llama_index.highlight import SentenceHighlightPostprocessor  # noqa: E402
+from rag_embeddings.llama_index.hybrid import HybridRetriever  # noqa: E402
 from rag_embeddings.llama_index.late import LateChunkingNodeParser  # noqa: E402
 from rag_embeddings.llama_index.layout import LayoutNodeParser  # noqa: E402
 from rag_embeddings.llama_index.linked import LinkedChunkRetriever  # noqa: E402
@@ -30,6 +31,7 @@ from rag_embeddings.llama_index.retriever import SentenceParentRetriever  # noqa
 __all__ = [
     "BollingerNodeParser",
     "DualEncoderEmbedding",
+    "HybridRetriever",
     "InstructionEmbedding",
     "LLMNodeParser",
     "LateChunkingNodeParser",
