@@ -15,6 +15,7 @@ require("langchain_text_splitters", "langchain")
 
 if TYPE_CHECKING:
     from rag_embeddings.langchain.cached import CachedEmbeddings
+    from rag_embeddings.langchain.chroma import ChromaVectorStore
     from rag_embeddings.langchain.dual import DualEncoderEmbeddings
     from rag_embeddings.langchain.embeddings import InstructionEmbeddings
     from rag_embeddings.langchain.highlight import SentenceHighlighter
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         SemanticTextSplitter,
         TopicTextSplitter,
     )
+    from rag_embeddings.langchain.parent_store import SentenceParentRetriever
     from rag_embeddings.langchain.quantized import QuantizedVectorStore
     from rag_embeddings.langchain.sentence_parent import SentenceParentIndex
     from rag_embeddings.langchain.splitters import RecursiveTextSplitter, SlidingWindowTextSplitter
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BollingerTextSplitter",
     "CachedEmbeddings",
+    "ChromaVectorStore",
     "DualEncoderEmbeddings",
     "HybridRetriever",
     "InstructionEmbeddings",
@@ -49,6 +52,7 @@ __all__ = [
     "SemanticTextSplitter",
     "SentenceHighlighter",
     "SentenceParentIndex",
+    "SentenceParentRetriever",
     "SlidingWindowTextSplitter",
     "TopicTextSplitter",
 ]
@@ -56,6 +60,7 @@ __all__ = [
 _HOME = {
     "BollingerTextSplitter": "meaning_splitters",
     "CachedEmbeddings": "cached",
+    "ChromaVectorStore": "chroma",
     "DualEncoderEmbeddings": "dual",
     "HybridRetriever": "hybrid",
     "InstructionEmbeddings": "embeddings",
@@ -69,6 +74,7 @@ _HOME = {
     "SemanticTextSplitter": "meaning_splitters",
     "SentenceHighlighter": "highlight",
     "SentenceParentIndex": "sentence_parent",
+    "SentenceParentRetriever": "parent_store",
     "SlidingWindowTextSplitter": "splitters",
     "TopicTextSplitter": "meaning_splitters",
 }

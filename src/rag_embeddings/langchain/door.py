@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections import deque
-from contextlib import contextmanager
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cached_property
 from itertools import islice
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from rag_embeddings.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
     from langchain_core.documents import Document
     from langchain_core.vectorstores import VectorStore
@@ -29,7 +30,11 @@ if TYPE_CHECKING:
 
     Vector = list[float]
     Pairs = Iterator[tuple[Document, Vector]]
-    Step = tuple[str, tuple[Any, ...], dict[str, Any]]
+
+Result = TypeVar("Result")
+Step: TypeAlias = tuple[Any, str, tuple[Any, ...], dict[str, Any]]
+"""A call to make: whose method, its name, arguments, keywords."""
+Steps: TypeAlias = Generator[Step, Any, Result]
 
 SLICE = 5_000
 """Most documents that a store gets at a time; Chroma takes 5,461."""
@@ -163,7 +168,7 @@ class VectorDoor:
         ids: list[str] = []
         for part in _slices(iter(pairs)):
             with _turn(self._writing):
-                ids += _run(_steps(self, part, options), vectorstore)
+                ids += run(_steps(self, vectorstore, part, options))
         return ids
 
     async def aadd_documents(
@@ -188,7 +193,7 @@ class VectorDoor:
             while not self._writing.acquire(blocking=False):  # noqa: ASYNC110
                 await asyncio.sleep(_POLL)
             try:
-                ids += await _arun(_steps(self, part, options), vectorstore)
+                ids += await arun(_steps(self, vectorstore, part, options))
             finally:
                 self._writing.release()
         return ids
@@ -204,25 +209,49 @@ def _check_store(embeddings: object, vectorstore: VectorStore) -> None:
 
 
 def _steps(
-    embeddings: object, pairs: Sequence[tuple[Document, Vector]], options: dict[str, Any]
-) -> Generator[Step, Any, list[str]]:
-    """Yield what to call on the store, by name, and be sent what it returned; sync and async callers do the rest."""
+    embeddings: object, store: VectorStore, pairs: Sequence[tuple[Document, Vector]], options: dict[str, Any]
+) -> Steps[list[str]]:
     chunks = {chunk.id or "": chunk for chunk, _ in pairs}
     vectors = {chunk.id or "": vector for chunk, vector in pairs}
-    try:
-        found = yield "get_by_ids", (list(chunks),), {}
-    except NotImplementedError:  # it cannot say what it holds; the contract of add_documents is to replace
-        found = []
-    if existing := [document.id for document in found if document.id in chunks]:
-        yield "delete", (existing,), {}
-    with _handing_out(embeddings, [chunk.page_content for chunk in chunks.values()], list(vectors.values())) as ready:
-        yield "add_documents", (list(chunks.values()),), {"ids": list(chunks), **options}
+    texts = [chunk.page_content for chunk in chunks.values()]
+    with _handing_out(embeddings, texts, list(vectors.values())) as ready:
+        ids = yield from replacing(store, list(chunks.values()), options)
     if rest := ready.rest():
         raise StoreError(
             f"the store was given {len(chunks)} chunks and did not ask for the vectors of {len(rest)} of them; what it "
             f"wrote for these does not know its document. The first begins {rest[0][:60]!r}"
         )
-    return list(chunks)
+    return ids
+
+
+def replacing(store: VectorStore, documents: Sequence[Document], options: dict[str, Any]) -> Steps[list[str]]:
+    """Write documents with ids of their own, in place of those that the store holds under them.
+
+    Args:
+        store: Any vector store.
+        documents: At most `SLICE`.
+        options: Handed to the store's ``add_documents``.
+
+    Returns:
+        The ids.
+    """
+    ids = [document.id or "" for document in documents]
+    with suppress(NotImplementedError):  # it cannot say what it holds; the contract of add_documents is to replace
+        yield from removing(store, ids)
+    yield store, "add_documents", (list(documents),), {"ids": ids, **options}
+    return ids
+
+
+def removing(store: VectorStore, ids: Sequence[str]) -> Steps[None]:
+    """Delete those of some ids that a store holds; FAISS would fail on the others.
+
+    Raises:
+        NotImplementedError: If the store cannot say what it holds.
+    """
+    asked = set(ids)
+    found = yield store, "get_by_ids", (list(ids),), {}
+    if existing := [document.id for document in found if document.id in asked]:
+        yield store, "delete", (existing,), {}
 
 
 @contextmanager
@@ -235,32 +264,36 @@ def _handing_out(owner: object, texts: Sequence[str], vectors: Sequence[Vector])
         _READY.reset(token)
 
 
-def _run(steps: Generator[Step, Any, list[str]], store: VectorStore) -> list[str]:
+def run(steps: Steps[Result]) -> Result:
+    """Make the calls that a generator yields, and send it what they returned; return what it returns."""
     try:
-        name, args, options = next(steps)
+        target, name, args, options = next(steps)
         while True:
             try:
-                result = getattr(store, name)(*args, **options)
+                result = getattr(target, name)(*args, **options)
             except Exception as error:  # noqa: BLE001  # the steps decide
-                name, args, options = steps.throw(error)
+                target, name, args, options = steps.throw(error)
             else:
-                name, args, options = steps.send(result)
+                target, name, args, options = steps.send(result)
     except StopIteration as done:
-        return list(done.value)
+        value: Result = done.value
+        return value
 
 
-async def _arun(steps: Generator[Step, Any, list[str]], store: VectorStore) -> list[str]:
+async def arun(steps: Steps[Result]) -> Result:
+    """Make the calls by the methods of the same names with an ``a`` in front; see `run`."""
     try:
-        name, args, options = next(steps)
+        target, name, args, options = next(steps)
         while True:
             try:
-                result = await getattr(store, f"a{name}")(*args, **options)
+                result = await getattr(target, f"a{name}")(*args, **options)
             except Exception as error:  # noqa: BLE001  # the steps decide
-                name, args, options = steps.throw(error)
+                target, name, args, options = steps.throw(error)
             else:
-                name, args, options = steps.send(result)
+                target, name, args, options = steps.send(result)
     except StopIteration as done:
-        return list(done.value)
+        value: Result = done.value
+        return value
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from rag_embeddings.retrieve.base import Match
 from rag_embeddings.store.records import similarities
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Hashable, Iterable, Mapping, Sequence
+    from typing import TypeVar
 
     from rag_embeddings.encode.base import Vectors
     from rag_embeddings.encode.profile import Similarity
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from rag_embeddings.store.ledger import Ledger, Place
     from rag_embeddings.store.shared import View
     from rag_embeddings.text import Span
+
+    Key = TypeVar("Key", bound=Hashable)
 
 Score = Literal["best", "mean", "sum"]
 
@@ -91,7 +94,7 @@ class Probe:
         Returns:
             None if vectors are gone already, since documents were committed in between.
         """
-        parents = self._grouped(sentences)
+        parents = grouped(sentences, self.ledger.live_sentences([hit.id for hit in sentences]))
         everything = len(sentences) < fetch and len(chunks) < fetch
         if self.score == "best":
             return Near(parents, -np.inf if everything or not sentences else sentences[-1].score)
@@ -105,15 +108,6 @@ class Probe:
         if self.score == "mean":
             return Near(exact, (last + chunks[-1].score) / 2 if chunks else -np.inf)
         return Near(exact, last + (SUMMED - 1) * max(0.0, last))
-
-    def _grouped(self, hits: Sequence[Hit]) -> dict[Place, Parent]:
-        """Group hits by the chunks they stand in; the first hit of a chunk is its best."""
-        places = self.ledger.live_sentences([hit.id for hit in hits])
-        parents: dict[Place, Parent] = {}
-        for hit in hits:
-            for place, span in places.get(hit.id, ()):
-                parents.setdefault(place, Parent(hit.score, [])).sentences.append((hit.id, span))
-        return parents
 
     def all(self, places: Iterable[Place]) -> Near | None:
         """Score chunks beside which no other counts, inside `Ledger.reading`; None if some are gone already."""
@@ -165,6 +159,20 @@ class Probe:
     def match(self, place: Place, parent: Parent, score: float) -> Match:
         """Make a result, inside `Ledger.reading`."""
         return Match(self.ledger.chunk(place), score, tuple(span for _, span in parent.sentences[:_SHOWN]))
+
+
+def grouped(hits: Sequence[Hit], places: Mapping[str, Sequence[tuple[Key, Span]]]) -> dict[Key, Parent]:
+    """Group hits on sentences by the chunks they stand in; the first hit of a chunk is its best.
+
+    Args:
+        hits: Best first.
+        places: For each hit's id the chunks it stands in, and where; one that stands in none falls out.
+    """
+    parents: dict[Key, Parent] = {}
+    for hit in hits:
+        for place, span in places.get(hit.id, ()):
+            parents.setdefault(place, Parent(hit.score, [])).sentences.append((hit.id, span))
+    return parents
 
 
 def _combined(scores: Sequence[float], score: Score, own: float) -> float:
