@@ -48,4 +48,5 @@ def _search_type(mode: VectorStoreQueryMode | str) -> SearchType:
         return _MODES[VectorStoreQueryMode(mode)]
     except (KeyError, ValueError):
         known = ", ".join(repr(known.value) for known in _MODES)
-        raise ValueError(f"vector_store_query_mode {mode!r} is not known here; known are {known}") from None
+        given = getattr(mode, "value", mode)
+        raise ValueError(f"vector_store_query_mode {given!r} is not known here; known are {known}") from None
