@@ -56,6 +56,10 @@ class SelfRetrying(Chain):
     max_retries: int = 2
 
 
+class AzureChain(Chain):
+    deployment: str
+
+
 class Index(BaseEmbedding):
     _faults: list = PrivateAttr(default_factory=list)
     _calls: list = PrivateAttr(default_factory=list)
@@ -156,6 +160,12 @@ def test_settings_survive_pickling(cache):
         encoder.encode(TEXTS, Role.DOCUMENT)
     cached = pickle.loads(pickle.dumps(wrap(Chain(), cache=cache)))  # noqa: S301
     assert np.array_equal(cached.encode(TEXTS, Role.DOCUMENT), wrap(Chain()).encode(TEXTS, Role.DOCUMENT))
+
+
+def test_a_deployment_on_azure_is_named_for_itself():
+    first, second = wrap(AzureChain(deployment="one")).profile, wrap(AzureChain(deployment="two")).profile
+    assert (first.model, second.model) == ("one", "two")
+    assert first.space != second.space
 
 
 class TestPrompts:

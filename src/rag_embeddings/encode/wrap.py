@@ -293,7 +293,10 @@ def _cached(encoder: Encoder, cache: VectorCache | None) -> Encoder:
 
 def _model_name(embeddings: Any) -> str | None:
     """What an embedding calls its model, None if it does not say ("unknown" is what LlamaIndex says then)."""
-    names = (getattr(embeddings, name, None) for name in ("model", "model_name", "model_id", "repo_id", "deployment"))
+    fields = ["model", "model_name", "model_id", "repo_id", "deployment"]
+    if "azure" in type(embeddings).__name__.lower():  # which model a deployment runs is settled there, not by `model`
+        fields = ["deployment", "azure_deployment", *fields]
+    names = (getattr(embeddings, name, None) for name in fields)
     return next((name for name in names if isinstance(name, str) and name not in {"", "unknown"}), None)
 
 
