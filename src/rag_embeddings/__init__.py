@@ -24,6 +24,7 @@ _HOME = {
     "CachedEncoder": "encode.cache",
     "CatalogEntry": "encode.catalog",
     "ChromaDamagedError": "errors",
+    "ChromaServer": "store.chroma",
     "ChromaStore": "store.chroma",
     "Chunk": "text",
     "CodecError": "errors",

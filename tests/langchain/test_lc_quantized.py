@@ -13,7 +13,7 @@ from langchain_core.vectorstores.utils import maximal_marginal_relevance
 from rag_embeddings import BinaryCodec, Int8Codec, SpaceMismatchError, StoreLockedError, Where
 from rag_embeddings.errors import DocumentError
 from rag_embeddings.langchain import QuantizedVectorStore
-from rag_embeddings.langchain.quantized import relevance
+from rag_embeddings.store.records import relevance
 
 EMBEDDINGS = DeterministicFakeEmbedding(size=32)
 
