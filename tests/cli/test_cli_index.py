@@ -31,6 +31,16 @@ def test_files_are_added_then_left_alone_then_replaced(world) -> None:
     assert stored(world)[both[0]] == "The mill was rebuilt."
 
 
+def test_layout_is_asked_for_once_and_shows_headings(world) -> None:
+    guide = world.write("guide.md", "# Guide\n\n## Gates\n\n" + "The upper gate is opened in spring. " * 40)
+    first = world.index(guide, "--splitter", "layout", "--max-tokens", 200)
+    assert first["chunks"] > 1
+    assert world.index(guide)["unchanged"] == [world.id("guide.md")]
+    found = world.json("ask", "--db", world.db, "When is the gate opened?")
+    assert any(passage["context"] == "Guide > Gates" for passage in found["passages"])
+    assert world.index(guide, "--splitter", "recursive")["replaced"] == [world.id("guide.md")]
+
+
 def test_the_text_is_stored_to_the_character(world) -> None:
     world.write("bom.md", b"\xef\xbb\xbfA\r\nB\rC \xf0\x9f\x98\x80\n")
     world.index()

@@ -11,7 +11,11 @@ from rag_embeddings.errors import BudgetError, DocumentError
 from rag_embeddings.index.indexer import Indexer
 from rag_embeddings.index.pipeline import Pipeline
 from rag_embeddings.index.splitter import index_splitter
+from rag_embeddings.read.layout import LayoutReader
+from rag_embeddings.read.scope import ScopeNotes
 from rag_embeddings.split.base import DEFAULT_MAX_TOKENS
+from rag_embeddings.split.boundaries import Boundary
+from rag_embeddings.split.layout import LayoutSplitter
 from rag_embeddings.split.recursive import RecursiveSplitter
 from rag_embeddings.split.sliding import SlidingWindowSplitter
 from rag_embeddings.store.directory import IndexDirectory
@@ -43,6 +47,26 @@ def test_a_new_index_has_chunks_that_its_encoder_takes_in_one_piece(takes, budge
 def test_the_default_model_takes_a_default_chunk_in_one_piece():
     minilm = toy_models.minilm()
     assert minilm.profile.document_tokens == DEFAULT_MAX_TOKENS == index_splitter(minilm, {}).max_tokens
+
+
+def test_a_layout_splitter_comes_back_with_its_boundaries():
+    splitter = LayoutSplitter(
+        90, 9, tokenizer=ENCODER, target=60, context_tokens=20, boundaries=["page", Boundary("section", level=2)]
+    )
+    assert index_splitter(ENCODER, {"splitter": splitter.settings()}).settings() == splitter.settings()
+    smaller = index_splitter(ENCODER, {"splitter": splitter.settings()}, max_tokens=15)
+    assert (smaller.target, smaller.context_tokens, len(smaller.boundaries)) == (15, 7, 2)
+    for options in ({"notes": ScopeNotes()}, {"reader": LayoutReader()}):
+        written = LayoutSplitter(90, tokenizer=ENCODER, **options)
+        with pytest.raises(DocumentError, match="'layout', which has to be given again"):
+            index_splitter(ENCODER, {"splitter": written.settings()})
+
+
+def test_another_kind_keeps_the_budget_and_the_language():
+    sliding = SlidingWindowSplitter(80, tokenizer=ENCODER, language="de").settings()
+    layout = index_splitter(ENCODER, {"splitter": sliding}, kind="layout")
+    assert layout.settings() == LayoutSplitter(80, tokenizer=ENCODER, language="de").settings()
+    assert index_splitter(ENCODER, {}, kind="layout").settings() == LayoutSplitter(tokenizer=ENCODER).settings()
 
 
 def test_what_was_written_comes_back():

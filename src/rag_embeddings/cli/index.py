@@ -33,6 +33,12 @@ _FAILED = 1
 @click.option("--db", required=True, type=click.Path(path_type=Path), help="Directory of the index; made if needed.")
 @click.option("--model", metavar="NAME", help=f"Name or folder of a model. [default: the index's, or {DEFAULT_MODEL}]")
 @click.option(
+    "--splitter",
+    type=click.Choice(["recursive", "layout"]),
+    help="How documents are cut: by paragraphs and sentences, or by headings, tables, lists and pages as well. "
+    "[default: the index's, or recursive]",
+)
+@click.option(
     "--max-tokens",
     type=click.IntRange(min=1),
     help="Most tokens of a passage. [default: the index's, or the splitter's]",
@@ -65,6 +71,7 @@ def index(
     paths: tuple[str, ...],
     db: Path,
     model: str | None,
+    splitter: str | None,
     max_tokens: int | None,
     overlap: int | None,
     late: bool | None,
@@ -102,11 +109,11 @@ def index(
         wanted = " ".join(globs) or "text, Markdown, HTML, PDF or DOCX (choose other files with --glob)"
         raise DocumentError(f"no files to index in {', '.join(paths)}: none is {wanted}")
     with Meter(files, visible=sys.stderr.isatty()) as meter:
-        encoder, splitter = _pipeline(models(context), db, model, max_tokens, overlap)
+        encoder, cutter = _pipeline(models(context), db, model, kind=splitter, max_tokens=max_tokens, overlap=overlap)
         with IndexDirectory.open(db, create=True) as directory:
             watched = meter.watch(encoder)
             late_pass = index_late(watched, directory.settings, late=late)
-            indexer = Indexer(directory, Pipeline(watched, splitter, late_pass), keywords=_language(keywords))
+            indexer = Indexer(directory, Pipeline(watched, cutter, late_pass), keywords=_language(keywords))
             failed: dict[str, str] = {}
             summary = indexer.upsert(_documents(files, failed, meter), progress=meter.documents_done)
             removed = indexer.delete(_gone_documents(directory.ledger.document_ids(), paths)) if prune else []
@@ -155,9 +162,7 @@ def _documents(files: Sequence[Path], failed: dict[str, str], meter: Meter) -> I
         yield document
 
 
-def _pipeline(
-    models: Models, db: Path, model: str | None, max_tokens: int | None, overlap: int | None
-) -> tuple[Encoder, Splitter]:
+def _pipeline(models: Models, db: Path, model: str | None, **options: Any) -> tuple[Encoder, Splitter]:
     """Build encoder and splitter from the options, and what the index was made with where they are left out."""
     from rag_embeddings.index.splitter import index_splitter
     from rag_embeddings.store.directory import IndexDirectory
@@ -168,7 +173,7 @@ def _pipeline(
     except IndexNotFoundError:
         profile, settings = None, {}
     encoder = models.of_profile(profile) if model is None and profile else models.by_name(model or DEFAULT_MODEL)
-    return encoder, index_splitter(encoder, settings, max_tokens=max_tokens, overlap=overlap)
+    return encoder, index_splitter(encoder, settings, **options)
 
 
 def _gone_paths(paths: Sequence[str], db: Path) -> list[str]:

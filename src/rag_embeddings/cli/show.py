@@ -27,13 +27,15 @@ def line_of(match: Match) -> int:
 
 
 def place(match: Match) -> str:
-    """Say where a passage stands: file (from the working directory, if it is below it), line, character range."""
+    """Say where a passage stands: file (from the working directory, if it is below it), page or line, characters."""
     source = str(match.chunk.document.metadata.get("source") or match.chunk.document.id)
     path = Path(source)
     here = Path.cwd()
     if path.is_absolute() and path.is_relative_to(here):
         source = path.relative_to(here).as_posix()
-    return safe(f"{source}:{line_of(match)}, characters {match.chunk.start} to {match.chunk.end}")
+    page = match.chunk.metadata.get("page")
+    line_or_page = f":{line_of(match)}" if page is None else f", page {page}"
+    return safe(f"{source}{line_or_page}, characters {match.chunk.start} to {match.chunk.end}")
 
 
 def as_json(rank: int, match: Match) -> dict[str, Any]:

@@ -17,10 +17,8 @@ if TYPE_CHECKING:
     from rag_embeddings.cli.models import Models
     from rag_embeddings.split.base import Splitter
     from rag_embeddings.split.explain import Explanation
-    from rag_embeddings.text import Document
 
 _NAMES = ["recursive", "sliding", "layout", "regex", "semantic", "bollinger", "topics", "llm"]
-_HTML = {".html", ".htm", ".xhtml"}
 _SHOWN = 72  # characters of a chunk on the terminal
 
 
@@ -46,22 +44,24 @@ def split(
     html: Path | None,
     as_json: bool,
 ) -> None:
-    """Show how FILE, a text file, is split into chunks. Nothing is indexed.
+    """Show how FILE (text, Markdown, HTML, PDF or DOCX) is split into chunks. Nothing is indexed.
 
-    Of Markdown and HTML, --splitter layout reads headings, lists, tables and code; of HTML, every splitter sees the
-    text that a browser shows. --html writes one page that needs no network: the text with its chunks in colour and, for
-    semantic and bollinger, the similarity of neighbouring sentences with its bands and cuts.
+    --splitter layout goes by headings, lists, tables, code and pages. --html writes one page that needs no network:
+    the text with its chunks in colour and, for semantic and bollinger, the similarity of neighbouring sentences with
+    its bands and cuts.
 
     JSON: splitter (its settings), chunks (id, tokens, spans as [start, end], headings, context, text, metadata),
     boundaries (at, similarity, middle, lower, upper, cut; values are null where there are none). All indices are
     half-open, in characters of the text.
     """
+    from rag_embeddings.read.files import read_file
     from rag_embeddings.split.explain import explain
 
     if (splitter == "llm") != (llm is not None):
         raise click.UsageError("--splitter llm and --llm PROVIDER:MODEL belong together")
-    document = _read(file, splitter)
-    chosen = _splitter(models(context), splitter, model, llm, _options(max_tokens, language))
+    document = read_file(file)
+    options = {"language": language} | ({} if max_tokens is None else {"max_tokens": max_tokens})
+    chosen = _splitter(models(context), splitter, model, llm, options)
     explanation = explain(chosen, document)
     if html is not None:
         from rag_embeddings.explore.split_page import split_page
@@ -73,21 +73,6 @@ def split(
         print(f"{len(explanation.chunks)} chunks; the page is {html}")
     else:
         _print(explanation)
-
-
-def _read(file: Path, splitter: str) -> Document:
-    from rag_embeddings.read.files import read_file
-
-    document = read_file(file)
-    if splitter == "layout" or file.suffix.lower() in _HTML:
-        from rag_embeddings.read.layout import LayoutReader
-
-        document = LayoutReader()(document)
-    return document
-
-
-def _options(max_tokens: int | None, language: str) -> dict[str, Any]:
-    return {"language": language} if max_tokens is None else {"language": language, "max_tokens": max_tokens}
 
 
 def _splitter(given: Models, name: str, model: str, llm: str | None, options: dict[str, Any]) -> Splitter:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from rag_embeddings.errors import DocumentError
 from rag_embeddings.split.base import DEFAULT_MAX_TOKENS, DEFAULT_TOKENIZER
+from rag_embeddings.split.boundaries import Boundary
+from rag_embeddings.split.layout import LayoutSplitter
 from rag_embeddings.split.recursive import RecursiveSplitter
 from rag_embeddings.split.sliding import SlidingWindowSplitter
 
@@ -15,14 +17,21 @@ if TYPE_CHECKING:
     from rag_embeddings.encode.base import Encoder
     from rag_embeddings.split.base import Splitter
 
-_KINDS: dict[str, type[RecursiveSplitter | SlidingWindowSplitter]] = {
+_KINDS: dict[str, type[RecursiveSplitter | SlidingWindowSplitter | LayoutSplitter]] = {
     RecursiveSplitter.kind: RecursiveSplitter,
     SlidingWindowSplitter.kind: SlidingWindowSplitter,
+    LayoutSplitter.kind: LayoutSplitter,
 }
+_FUNCTIONS = ("notes", "reader")  # of a layout splitter: a name does not bring them back
 
 
 def index_splitter(
-    encoder: Encoder, settings: Mapping[str, Any], *, max_tokens: int | None = None, overlap: int | None = None
+    encoder: Encoder,
+    settings: Mapping[str, Any],
+    *,
+    kind: str | None = None,
+    max_tokens: int | None = None,
+    overlap: int | None = None,
 ) -> Splitter:
     """Make the splitter of an index, so that every door cuts its documents alike.
 
@@ -30,6 +39,7 @@ def index_splitter(
         encoder: The encoder of the index. Its tokenizer counts; tiktoken's ``"cl100k_base"`` does if it has none.
         settings: `IndexDirectory.settings`: empty for a new index, which gets a recursive splitter whose chunks the
             encoder takes in one piece.
+        kind: ``"recursive"``, ``"sliding_window"`` or ``"layout"``, in place of what the index was written with.
         max_tokens: Most tokens of a chunk, in place of what the index was written with.
         overlap: Most tokens that a chunk repeats of the one before, in place of what the index was written with.
 
@@ -47,16 +57,19 @@ def index_splitter(
     if stored is None:
         fitting = encoder.profile.document_tokens
         budget = DEFAULT_MAX_TOKENS if fitting is None else min(DEFAULT_MAX_TOKENS, max(fitting, 1))
-        return RecursiveSplitter(**({"max_tokens": budget} | given), tokenizer=tokenizer)
-    name = stored.get("splitter")
-    kind = _KINDS.get(name)
-    if kind is None:
-        raise DocumentError(f"this index was last written with the splitter {name!r}, which has to be given again")
-    names = {"max_tokens", "overlap", "language"}
-    if kind is RecursiveSplitter and max_tokens is None:  # a target belongs to its budget
-        names.add("target")
+        return _KINDS[kind or RecursiveSplitter.kind](**({"max_tokens": budget} | given), tokenizer=tokenizer)
+    written = stored.get("splitter")
+    if written not in _KINDS or any(name in stored for name in _FUNCTIONS):
+        raise DocumentError(f"this index was last written with the splitter {written!r}, which has to be given again")
+    names = {"max_tokens", "language"}
+    if kind in {None, written}:  # what is meant for one kind of splitter may be wrong for another
+        names |= {"overlap", "boundaries"}
+        if max_tokens is None and written != SlidingWindowSplitter.kind:  # these belong to their budget
+            names |= {"target", "context_tokens"}
     kept = {name: value for name, value in stored.items() if name in names}
-    splitter = kind(**(kept | given), tokenizer=tokenizer)
+    if "boundaries" in kept:
+        kept["boundaries"] = [Boundary(*fields) for fields in kept["boundaries"]]
+    splitter = _KINDS[kind or written](**(kept | given), tokenizer=tokenizer)
     if splitter.counter.name != stored["tokenizer"]:
         raise DocumentError(
             f"this index was last written with a splitter that counts with {stored['tokenizer']!r}, and its encoder "
