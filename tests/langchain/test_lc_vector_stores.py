@@ -1,4 +1,4 @@
-"""The LangChain vector store: what goes in comes out, filters, MMR in the order of choice, scores from 0 to 1."""
+"""The LangChain vector stores: what goes in comes out, filters, MMR in the order of choice, scores from 0 to 1."""
 
 import math
 from datetime import UTC, datetime
@@ -12,15 +12,23 @@ from langchain_core.vectorstores.utils import maximal_marginal_relevance
 
 from rag_embeddings import BinaryCodec, Int8Codec, SpaceMismatchError, StoreLockedError, Where
 from rag_embeddings.errors import DocumentError
-from rag_embeddings.langchain import QuantizedVectorStore
+from rag_embeddings.langchain import ChromaVectorStore, InstructionEmbeddings, QuantizedVectorStore
 from rag_embeddings.store.records import relevance
 
 EMBEDDINGS = DeterministicFakeEmbedding(size=32)
 
 
-@pytest.fixture
-def store(tmp_path):
-    store = QuantizedVectorStore(EMBEDDINGS, tmp_path / "store", codec=BinaryCodec(), build_after=20)
+def quantized(path, embeddings=EMBEDDINGS, **options):
+    return QuantizedVectorStore(embeddings, path, codec=BinaryCodec(), build_after=20, **options)
+
+
+def chroma(path, embeddings=EMBEDDINGS, **options):
+    return ChromaVectorStore(embeddings, path, **options)
+
+
+@pytest.fixture(params=[quantized, chroma])
+def store(request, tmp_path):
+    store = request.param(tmp_path / "store")
     yield store
     store.close()
 
@@ -68,7 +76,7 @@ def test_filters(store):
 def test_mmr_gives_documents_in_the_order_of_choice(store):
     store.add_documents(documents())
     query = EMBEDDINGS.embed_query("a question")
-    near = store.similarity_search_by_vector(query, k=20, exact=True)
+    near = store.similarity_search_by_vector(query, k=20)
     vectors = [EMBEDDINGS.embed_documents([item.page_content])[0] for item in near]
     expected = maximal_marginal_relevance(np.array(query), vectors, 0.3, 6)
     found = store.max_marginal_relevance_search("a question", k=6, fetch_k=20, lambda_mult=0.3)
@@ -126,7 +134,7 @@ def test_langchain_index_leaves_unchanged_documents_alone_and_deletes_old_ones(s
     assert len(store.store) == 3
 
 
-def test_a_directory_is_opened_again_without_its_codec(tmp_path):
+def test_a_quantized_directory_is_opened_again_without_its_codec(tmp_path):
     store = QuantizedVectorStore.from_texts(
         ["a", "b", "c"], EMBEDDINGS, directory=tmp_path, codec=Int8Codec(), build_after=2, space="one"
     )
@@ -140,8 +148,9 @@ def test_a_directory_is_opened_again_without_its_codec(tmp_path):
         QuantizedVectorStore(EMBEDDINGS, tmp_path, space="other")
 
 
-async def test_async_and_a_temporary_directory():
-    store = QuantizedVectorStore(EMBEDDINGS)
+@pytest.mark.parametrize("make", [QuantizedVectorStore, ChromaVectorStore])
+async def test_async_and_a_temporary_directory(make):
+    store = make(EMBEDDINGS)
     ids = await store.aadd_documents(documents(5))
     assert [item.id for item in await store.asimilarity_search("text 2", k=1)] == ["id-2"]
     assert await store.adelete(ids[:2])
@@ -149,3 +158,74 @@ async def test_async_and_a_temporary_directory():
     assert store.delete()
     assert len(store.store) == 0
     store.close()
+
+
+@pytest.mark.parametrize("make", [quantized, chroma])
+def test_embeddings_of_another_space_are_refused(make, tmp_path):
+    store = make(tmp_path, InstructionEmbeddings())
+    store.add_texts(["a text"])
+    store.close()
+    for other in (InstructionEmbeddings(query_prompt="query: "), InstructionEmbeddings(dimensions=128)):
+        with pytest.raises(SpaceMismatchError):
+            make(tmp_path, other)
+    again = make(tmp_path, InstructionEmbeddings())
+    assert again.similarity_search("a text", k=1)[0].page_content == "a text"
+    again.close()
+    make(tmp_path, space="").close()  # who says nothing is not asked
+
+
+@pytest.mark.parametrize("make", [quantized, chroma])
+def test_a_failure_costs_one_batch(make, tmp_path):
+    class Failing(DeterministicFakeEmbedding):
+        calls: int = 0
+
+        def embed_documents(self, texts):
+            self.calls += 1
+            if self.calls == 3:
+                raise ConnectionError("the service has gone away")
+            return super().embed_documents(texts)
+
+    store = make(tmp_path, Failing(size=32))
+    with pytest.raises(ConnectionError):
+        store.add_documents(documents(60), batch_size=20)
+    assert len(store.store) == 40
+    store.add_documents(documents(60), batch_size=20)
+    assert len(store.store) == 60
+    store.close()
+
+
+def test_more_documents_than_chroma_takes_at_once_and_an_update_that_drops_metadata(tmp_path):
+    store = chroma(tmp_path, DeterministicFakeEmbedding(size=4))
+    count = store.store._client.get_max_batch_size() + 10
+    ids = store.add_texts((f"text {n}" for n in range(count)), [{"a": 1, "b": n} for n in range(count)])
+    assert len(store.store) == len(set(ids)) == count
+    store.add_documents([Document(page_content="new", id=ids[0], metadata={"a": 2})])
+    (found,) = store.get_by_ids(ids[:1])
+    assert (found.page_content, found.metadata) == ("new", {"a": 2})
+    assert store.get_by_ids([]) == []
+    assert store.add_documents([]) == []
+    store.delete()
+    assert len(store.store) == 0
+    store.close()
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "dot", "euclidean"])
+def test_relevance_of_a_document_is_highest_for_its_own_text(similarity, tmp_path):
+    for make in (ChromaVectorStore, QuantizedVectorStore):
+        store = make(EMBEDDINGS, tmp_path / make.__name__, similarity=similarity)
+        store.add_documents(documents(30))
+        pairs = store.similarity_search_with_relevance_scores("text 3", k=30)
+        scores = [score for _, score in pairs]
+        assert scores == sorted(scores, reverse=True)
+        assert all(0 <= score <= 1 for score in scores)
+        assert pairs[0][0].id == "id-3"
+        store.close()
+
+
+def test_stores_made_of_documents_hold_what_an_index_finds(tmp_path):
+    store = ChromaVectorStore.from_documents(documents(9), EMBEDDINGS, directory=tmp_path, collection="nine")
+    assert store.as_retriever(search_kwargs={"k": 1, "filter": {"n": 4}}).invoke("any")[0].id == "id-4"
+    store.close()
+    other = ChromaVectorStore(EMBEDDINGS, tmp_path, collection="other")
+    assert other.similarity_search("any") == []
+    other.close()
