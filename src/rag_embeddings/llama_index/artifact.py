@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -97,25 +99,29 @@ def upload(
     """
     model = getattr(target, "_embed_model", None)
     artifact.check_space(model.encoder.profile if isinstance(model, EncodedEmbedding) else None)
+    add = target.insert_nodes if isinstance(target, BaseIndex) else target.add
     ids: list[str] = []
     nodes = map(to_node, artifact.records(kinds))
     while part := list(islice(nodes, _BATCH)):
+        if not ids:
+            add(part[:1], **options)  # some stores make their collection now, and could delete nothing before
         names = [node.node_id for node in part]
-        _remove(target, names)
-        if isinstance(target, BaseIndex):
-            target.insert_nodes(part, **options)
-        else:
-            target.add(part, **options)
+        with suppress(NotImplementedError):  # it replaces what it has under an id, as far as it can be told
+            target.delete_nodes(names)  # Chroma's store would keep the old vector
+        add(part, **options)
         ids += names
     return ids
 
 
-def _remove(target: BaseIndex[Any] | BasePydanticVectorStore, ids: list[str]) -> None:
-    """Delete nodes where the store can: not every one replaces what it has under an id."""
-    try:
-        target.delete_nodes(ids)
-    except NotImplementedError:
-        return
+async def aupload(
+    artifact: EmbeddingArtifact,
+    target: BaseIndex[Any] | BasePydanticVectorStore,
+    *,
+    kinds: Sequence[str] = ("", "chunk"),
+    **options: Any,
+) -> list[str]:
+    """Write an artifact without blocking the event loop; see `upload`."""
+    return await asyncio.to_thread(upload, artifact, target, kinds=kinds, **options)
 
 
 def _records(nodes: Iterable[BaseNode], encoder: Encoder | None) -> Iterator[ArtifactRecord]:
