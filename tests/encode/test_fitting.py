@@ -10,7 +10,7 @@ from rag_embeddings.encode.fitting import SMALLEST, batches, parts, share
 @settings(deadline=None)
 @given(st.lists(st.integers(1, 300), max_size=80), st.integers(1, 3000))
 def test_batches_hold_every_item_once_within_the_budget(lengths, budget):
-    found = list(batches(lengths, budget))
+    found = batches(lengths, budget)
     assert sorted(index for batch in found for index in batch) == list(range(len(lengths)))
     for batch in found:
         longest = max(lengths[index] for index in batch)
@@ -21,6 +21,24 @@ def test_batches_hold_every_item_once_within_the_budget(lengths, budget):
 
 def test_equal_lengths_fill_the_budget():
     assert [len(batch) for batch in batches([100] * 45, 2048)] == [20, 20, 5]
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 40), max_size=12), st.integers(1, 200))
+def test_nothing_costs_less_than_these_batches(lengths, budget):
+    def cost(found):
+        return sum(64 + lengths[batch[0]] * len(batch) for batch in found)
+
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+
+    def cheapest(start):
+        if start == len(order):
+            return 0
+        longest = lengths[order[start]]
+        ends = range(start + 1, max(start + 1, min(len(order), start + budget // longest)) + 1)
+        return min(64 + longest * (end - start) + cheapest(end) for end in ends)
+
+    assert cost(batches(lengths, budget)) == cheapest(0)
 
 
 @settings(deadline=None)

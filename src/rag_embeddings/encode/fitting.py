@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+import numpy as np
 
-    import numpy as np
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     Integers = NDArray[np.int64]
 
 SMALLEST = 256
 """Tokens in a batch below which splitting it costs more than it gains."""
+
+_BATCH_COST = 64  # tokens that could have been run in the time that a batch takes whatever its size
 
 
 def share(tokens: int, budget: int, lanes: int) -> int:
@@ -31,24 +34,34 @@ def share(tokens: int, budget: int, lanes: int) -> int:
     return min(budget, max(-(-tokens // (turns * lanes)), SMALLEST))
 
 
-def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Group items of similar length.
+def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Group items of similar length, so that padding and the number of batches together cost least.
 
     Args:
         lengths: Length of each item in tokens.
         budget: Most tokens in a batch, padding included. An item that is longer makes a batch of its own.
 
-    Yields:
+    Returns:
         Indices into ``lengths``, longest items first, so that memory peaks at once or never.
     """
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if batch and lengths[batch[0]] * (len(batch) + 1) > budget:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
+    count = len(lengths)
+    order = sorted(range(count), key=lambda index: -lengths[index])
+    numbers = np.arange(1, count + 1)
+    least = np.full(count + 1, np.inf)  # cost of the first so many items
+    least[0] = 0
+    begins = np.zeros(count + 1, dtype=np.int64)  # with which item the last batch of so many items begins
+    for first, index in enumerate(order):
+        size = min(count - first, max(1, budget // max(1, lengths[index])))
+        costs = least[first] + _BATCH_COST + numbers[:size] * lengths[index]
+        cheaper = np.flatnonzero(costs <= least[first + 1 : first + 1 + size])
+        least[first + 1 + cheaper] = costs[cheaper]
+        begins[first + 1 + cheaper] = first
+    found = []
+    end = count
+    while end:
+        found.append(order[begins[end] : end])
+        end = int(begins[end])
+    return found[::-1]
 
 
 def parts(text: str, offsets: Integers, room: int) -> list[tuple[int, int]]:
