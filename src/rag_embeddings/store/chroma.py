@@ -305,7 +305,7 @@ class ChromaStore:
                 self._closed = True
                 try:
                     if self._client is not None:
-                        self._client.close()
+                        _close(self._client)
                 finally:
                     self._access.close()
 
@@ -362,6 +362,15 @@ def _client(chromadb: Any, path: str | Path | ChromaServer) -> Any:
         return chromadb.PersistentClient(str(path), settings=settings)
     except (chromadb.errors.ChromaError, ValueError) as error:
         raise ChromaDamagedError(f"Chroma cannot open {str(path)!r}: {error}") from error
+
+
+def _close(client: Any) -> None:
+    """Close a client, and its connections to a server, which Chroma leaves open."""
+    parts = (client._server, client._admin_client._server)  # noqa: SLF001 - there is no public way
+    client.close()
+    for part in parts:
+        if hasattr(part, "_session"):
+            part._session.close()  # noqa: SLF001
 
 
 def _replacing(metadata: Mapping[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any] | None:
