@@ -108,7 +108,7 @@ def peers() -> dict[str, Encode]:
         ).embed_documents
     else:
         print("langchain-huggingface: skipped, it is not installed")
-    if find_spec("llama_index") and find_spec("llama_index.embeddings.huggingface"):
+    if installed("llama_index.embeddings.huggingface"):
         from llama_index.embeddings.huggingface import HuggingFaceEmbedding
 
         found["llama-index-huggingface"] = HuggingFaceEmbedding(folder, device="cpu").get_text_embedding_batch
@@ -229,6 +229,14 @@ def least_cosine(left: Any, right: Any) -> float:
     left, right = np.asarray(left, dtype=np.float64), np.asarray(right, dtype=np.float64)
     lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
     return float(((left * right).sum(axis=1) / lengths).min())
+
+
+def installed(module: str) -> bool:
+    """Return whether a module of a peer is installed, and what it is part of."""
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def machine() -> str:

@@ -283,7 +283,7 @@ def _pipelines(encoder: TransformerEncoder) -> Iterator[tuple[str, tuple[Any, An
             return _located(documents, texts), np.array(vectors, dtype=np.float32)
 
         yield "LangChain SemanticChunker", (embeddings._client, langchain)  # noqa: SLF001
-    if find_spec("llama_index") and find_spec("llama_index.embeddings.huggingface"):
+    if installed("llama_index.embeddings.huggingface"):
         from llama_index.core.node_parser import SemanticSplitterNodeParser
         from llama_index.core.schema import Document as LlamaIndexDocument
         from llama_index.embeddings.huggingface import HuggingFaceEmbedding
@@ -300,6 +300,14 @@ def _pipelines(encoder: TransformerEncoder) -> Iterator[tuple[str, tuple[Any, An
             return _located(documents, texts), np.array(vectors, dtype=np.float32)
 
         yield "LlamaIndex SemanticSplitter", (embed_model._model, llama_index)  # noqa: SLF001
+
+
+def installed(module: str) -> bool:
+    """Return whether a module of a peer is installed, and what it is part of."""
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _located(documents: Sequence[Document], texts: Sequence[Sequence[str]]) -> list[Chunk]:
