@@ -1,6 +1,7 @@
 """An index as an artifact and back: the same documents, ids and vectors, and no text encoded."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,12 +15,15 @@ from rag_embeddings import (
     Block,
     Document,
     EmbeddingArtifact,
+    HybridSearch,
     IndexDirectory,
     Indexer,
     LatePass,
+    LinkRule,
     MemoryStore,
     Pipeline,
     RecursiveSplitter,
+    Retrieval,
     SentenceParentSearch,
     SpaceMismatchError,
     Span,
@@ -213,3 +217,18 @@ def test_windows_that_share_sentences(tmp_path):
         with export_index(one, tmp_path / "a") as artifact:
             import_artifact(artifact, two)
         assert contents(two) == contents(one)
+
+
+def test_keywords_and_links_are_made_again_without_encoding(tmp_path):
+    pytest.importorskip("bm25s")
+    made_by = pipeline()
+    with IndexDirectory.open(None) as one, IndexDirectory.open(None) as two:
+        Indexer(one, made_by, keywords="en", links=LinkRule(0.3)).upsert(corpus(count=6))
+        encoded = made_by.encoder.encoded
+        with export_index(one, tmp_path / "a") as artifact:
+            import_artifact(artifact, two, keywords="en", links=LinkRule(0.3))
+        assert made_by.encoder.encoded == encoded
+        for search in (HybridSearch, partial(Retrieval, link_tokens=500)):
+            found, expected = (search(index, made_by.encoder).search("thing3x2 costs v0n2") for index in (two, one))
+            assert found == expected
+        assert any(match.linked_from for match in found)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rag_embeddings.index.indexer import Summary
     from rag_embeddings.store.base import Store
     from rag_embeddings.store.directory import IndexDirectory
+    from rag_embeddings.store.links import LinkRule
 
 Kinds = Literal["all", "chunks", "sentences"]
 _ATTEMPTS = 100  # how often a document is read again because it was replaced meanwhile
@@ -67,6 +68,8 @@ def import_artifact(
     artifact: EmbeddingArtifact,
     directory: IndexDirectory,
     *,
+    keywords: str | bool | None = None,
+    links: LinkRule | bool | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Summary:
     """Write what `export_index` saved into an index. Nothing is encoded.
@@ -77,6 +80,8 @@ def import_artifact(
     Args:
         artifact: Saved with ``kinds="all"``.
         directory: The index, an empty one or one of the same space.
+        keywords: As for `Indexer`. They are no part of an artifact, but made again from the texts.
+        links: As for `Indexer`. They are made again from the vectors.
         progress: As for `Indexer.upsert`.
 
     Returns:
@@ -93,7 +98,7 @@ def import_artifact(
             "kinds='all', or upload it into a store"
         )
     pipeline = _Stored(artifact)
-    indexer = Indexer(directory, pipeline)
+    indexer = Indexer(directory, pipeline, keywords=keywords, links=links)
     summary = indexer.upsert(pipeline.documents(), progress=progress)
     return replace(summary, encoded=0)
 
