@@ -74,7 +74,7 @@ def both_sides(directory, query, score="best"):
         return chunks, np.array(similarity), np.zeros(len(chunks)), 1.0
     reference = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
     reference.index(texts, show_progress=False)
-    found = [sum(word in text for text in texts) for word in known]
+    found = [sum(word in text for text in texts) for word in words.of(query)]
     ideal = sum(np.log1p((len(texts) - n + 0.5) / (n + 0.5)) * 2.5 for n in found)
     return chunks, np.array(similarity), reference.get_scores(known).astype(float), ideal
 
@@ -146,7 +146,7 @@ def test_filters_hold_on_both_sides_and_k_are_found_if_they_exist(directory, sco
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ranking, "_MOST_FETCH", most)
         found = HybridSearch(directory, ENCODER, score=score).search(query, k, where=where, pattern=pattern)
-        assert_ranking(found, kept_chunks, (similarity + 1.5 * keywords / ideal)[keep], k)
+        assert_ranking(found, kept_chunks, (similarity + 2.0 * keywords / ideal)[keep], k)
         found = SentenceParentSearch(directory, ENCODER, score=score).search(query, k, where=where, pattern=pattern)
         assert_ranking(found, kept_chunks, similarity[keep], k)
         for fusion in ("minmax", "rrf"):

@@ -33,7 +33,7 @@ def assert_scores_of_bm25s(directory, query):
     corpus = list(words.values())
     known = [word for word in asked if any(word in chunk for chunk in corpus)]
     if not known:
-        assert (hits.places, hits.ideal) == ([], 0.0)
+        assert hits.places == []
         return
     reference = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
     reference.index(corpus, show_progress=False)
@@ -42,7 +42,7 @@ def assert_scores_of_bm25s(directory, query):
     for place, score in expected.items():
         assert found.get(place, 0.0) == pytest.approx(score, abs=1e-5)
     assert list(hits.scores) == sorted(hits.scores, reverse=True)
-    assert max(hits.scores) < hits.ideal
+    assert max(hits.scores) < hits.ideal / 2.5
 
 
 @settings(max_examples=60, deadline=None)

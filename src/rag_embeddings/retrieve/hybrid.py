@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Fusion = Literal["calibrated", "minmax", "rrf"]
 
-_BETA = {"calibrated": 1.5, "minmax": 1.0, "rrf": 1.0}
+_BETA = {"calibrated": 2.0, "minmax": 1.0, "rrf": 1.0}
 _POOL = 100  # chunks of each side that are fused by their places among one another
 _RRF = 60  # Cormack, Clarke and Buettcher, 2009
 
@@ -48,7 +48,7 @@ class HybridSearch:
             similarity to itself (by distance, of its length). ``"minmax"``: both
             scaled to [0, 1] over the 100 best chunks of either side, added with weights 1 and ``beta``. ``"rrf"``:
             reciprocal rank fusion (Cormack et al., 2009) of the same, the second ranking weighted by ``beta``.
-        beta: Weight of the keywords, at least 0. None: 1.5 when calibrated, else 1.
+        beta: Weight of the keywords, at least 0. None: 2 when calibrated, else 1.
 
     Raises:
         ValueError: If ``score`` or ``fusion`` is unknown or ``beta`` negative.

@@ -40,9 +40,9 @@ class KeywordHits:
     Attributes:
         places: The chunks that have at least one of the words, best first, equal ones in the order they were written.
         scores: float64, the BM25 score of each.
-        ideal: The sum over the query's known words of idf * (k1 + 1): what a chunk would score that had each of them at
-            saturation, in BM25 as it was first written. Lucene's leaves the factor k1 + 1 out, so that ``scores`` stay
-            below 1 / (k1 + 1) of it. 0 if no word is known.
+        ideal: The sum over the query's words of idf * (k1 + 1): what a chunk would score that had each of them at
+            saturation, in BM25 as it was first written. Words that no chunk has count as well, and as the rarest.
+            Lucene's formula leaves the factor k1 + 1 out, so that ``scores`` stay below 1 / (k1 + 1) of this.
     """
 
     places: list[Place]
@@ -129,15 +129,15 @@ def keyword_hits(ledger: Ledger, query: str) -> KeywordHits:
     keys, scores, ideal = [], [], 0.0
     for word, times in Counter(words.of(query)).items():
         rows = postings.of_word(ledger, word)
+        weight = times * float(np.log1p((chunks - len(rows) + 0.5) / (len(rows) + 0.5)))
+        ideal += weight * (K1 + 1)
         if not len(rows):
             continue
         version, ordinal, count, words_of_chunk = rows.T
-        weight = times * float(np.log1p((chunks - len(rows) + 0.5) / (len(rows) + 0.5)))
         keys.append(version * _ORDINALS + ordinal)
         scores.append(weight * count / (count + K1 * (1 - B + B * words_of_chunk * chunks / length)))
-        ideal += weight * (K1 + 1)
     if not keys:
-        return KeywordHits([], np.zeros(0), 0.0)
+        return KeywordHits([], np.zeros(0), ideal)
     found, rows_of = np.unique(np.concatenate(keys), return_inverse=True)
     sums = np.bincount(rows_of, weights=np.concatenate(scores)).astype(np.float64)
     order = np.argsort(-sums, kind="stable")

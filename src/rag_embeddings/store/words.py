@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from functools import cache
 from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any
@@ -51,8 +52,8 @@ _LANGUAGES = {
 }
 # Scripts that put no space between words: their runs are compared by pairs of characters, as Lucene's CJKAnalyzer does.
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\u30fc\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-# Words of one letter are left out, as in bm25s and scikit-learn, and words cut at 255, as in Lucene. No quantifier stands
-# inside another, so this is linear.
+# Words of one letter are left out, as in bm25s and scikit-learn; words are cut at 255 letters, as in Lucene. No
+# quantifier stands inside another, so this is linear.
 _WORDS = regex.compile(rf"([{_UNSPACED}]+)|[\w--[{_UNSPACED}]]{{2,255}}", regex.V1)
 
 
@@ -113,6 +114,7 @@ def _folded(text: str) -> str:
     return unicodedata.normalize("NFKC", text).casefold()
 
 
+@cache
 def _stop_words(language: str) -> frozenset[str]:
     name = _LANGUAGES.get(language)
     if not name:
