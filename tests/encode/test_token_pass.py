@@ -347,9 +347,15 @@ class TestRefusals:
         with pytest.raises(BudgetError, match="the model takes 40"):
             toy_models.encoder("mean").encode_tokens_many([TokenText("a")], Role.DOCUMENT, windows=Windows(size=41))
 
-    def test_a_context_that_fills_the_window(self):
-        with pytest.raises(TextTooLongError, match="context"):
-            toy_models.encoder("mean").encode_tokens_many([TokenText(LONG, None, "a b c " * 20)], Role.DOCUMENT)
+    @pytest.mark.parametrize("text", [LONG, "ab"])
+    def test_a_context_that_fills_the_window(self, text):
+        with pytest.raises(TextTooLongError, match=r"'a b c .* take \d+ of the 40 tokens .* put less in front"):
+            toy_models.encoder("mean").encode_tokens_many([TokenText(text, None, "a b c " * 20)], Role.DOCUMENT)
+
+    def test_lone_surrogates_are_replaced_in_the_context_as_in_the_text(self):
+        texts = [TokenText("a \ud800 b", None, "c \udfff: "), TokenText("a \ufffd b", None, "c \ufffd: ")]
+        found, expected = toy_models.encoder("mean").encode_tokens_many(texts, Role.DOCUMENT)
+        assert np.allclose(found.pool([Span(0, 5)]), expected.pool([Span(0, 5)]), rtol=0, atol=1e-6)
 
     def test_a_context_changes_vectors_and_is_pooled_into_none(self):
         encoder = TransformerEncoder(toy_models.folder("mean"), normalize=False)

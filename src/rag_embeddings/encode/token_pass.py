@@ -165,9 +165,15 @@ class _Layout:
         self._before, self._content, self._after, self._offsets = before, content, after, offsets
         fits = size is None or len(before) + len(content) + len(after) <= size
         room = len(content) if fits else (size or 0) - len(before) - len(after)
+        taken = len(before) + len(after)
         if not fits and room < max(1, (size or 0) // 2 if text.context else 1):
-            what = "prompt, context and special tokens" if text.context else "prompt and special tokens"
-            raise TextTooLongError(f"a window has {size} tokens, and {what} alone take {len(before) + len(after)}")
+            what = "prompt and special tokens alone take"
+            if text.context:
+                what = f"prompt, special tokens and what stands in front of the text ({text.context[:40]!r} ...) take"
+            raise TextTooLongError(
+                f"{what} {taken} of the {size} tokens of a window, which leaves too few to the text that begins "
+                f"{text.text[:40]!r}; put less in front of it, or take a model that reads more"
+            )
         lay = paper_frames if self._paper else frames
         self.frames = lay(len(content), room, windows.overlap)
         kept = None if text.marks is None else token_marks(offsets, text.marks)

@@ -310,7 +310,10 @@ class TransformerEncoder:
                 "instead, or take a model that pools by the mean over tokens that see both sides"
             )
 
-        clean = [replace(text, text=without_surrogates(text.text)) for text in texts]
+        clean = [
+            replace(text, text=without_surrogates(text.text), context=without_surrogates(text.context))
+            for text in texts
+        ]
         finished = partial(finish, dimensions=profile.dimensions, normalize=profile.normalize)
         token_model = model.token_model(role, finished)
         return token_vectors(token_model, clean, windows, self._settings["batch_tokens"])
