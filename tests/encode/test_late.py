@@ -1,6 +1,10 @@
 """The late pass: chunks and sentences with vectors that know their document."""
 
+import re
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +17,10 @@ from rag_embeddings.encode.transformer import TransformerEncoder
 from rag_embeddings.encode.windows import Windows
 from rag_embeddings.errors import BudgetError, UnsupportedModelError
 from rag_embeddings.split.recursive import RecursiveSplitter
+from rag_embeddings.split.semantic import SemanticSplitter
 from rag_embeddings.split.sentences import sentence_spans
 from rag_embeddings.split.sliding import SlidingWindowSplitter
+from rag_embeddings.split.tokens import token_counter
 from rag_embeddings.testing.encoder import DeterministicEncoder
 from rag_embeddings.text import Chunk, Document, Span
 
@@ -61,6 +67,72 @@ def test_a_chunk_knows_its_document():
     plain = encoder.encode([chunk.text for chunk in found.chunks], Role.DOCUMENT)
     assert (found.vectors[1:] @ query > plain[1:] @ query + 0.05).all()
     assert np.allclose(encoder.encode([BERLIN], Role.DOCUMENT) @ found.vectors.mean(axis=0), 1, atol=0.2)
+
+
+def test_bf16_gives_the_same_vectors():
+    text = " ".join(
+        f"The river {n} rose {n * 3} feet in spring, and nobody in its town believed it." for n in range(40)
+    )
+    exact = toy_models.minilm()
+    splitter = RecursiveSplitter(60, tokenizer=exact)
+    half = TransformerEncoder(precision="bf16")
+    expected, found = (LatePass(encoder).run(Document(text, "d"), splitter) for encoder in (exact, half))
+    assert len(found.chunks) > 5
+    assert (found.vectors * expected.vectors).sum(axis=1).min() > 0.9999
+    assert (found.sentence_vectors * expected.sentence_vectors).sum(axis=1).min() > 0.9999
+    whole = LatePass(half).run(Document("Copper melts at 1085 degrees.", "c"), OneChunk()).vectors
+    assert (whole @ exact.encode(["Copper melts at 1085 degrees."], Role.DOCUMENT).T).item() > 0.9999
+
+
+class TestPrice:
+    """Tokens that the model sees for each token of a long document, special ones and padding included."""
+
+    TEXT = " ".join(
+        f"In the spring of {n} the river rose {n % 40} feet, and nobody in the town would believe it at first. "
+        f"The old mill stood still for {n} days, because its wheel had been carried away by the flood."
+        for n in range(1800, 1880)
+    )
+
+    @pytest.fixture
+    def seen(self, monkeypatch):
+        model, seen = toy_models.minilm()._load()[0], [0]
+        make = model._features
+
+        def counted(*arguments):
+            features = make(*arguments)
+            seen[0] += features["input_ids"].numel()
+            return features
+
+        monkeypatch.setattr(model, "_features", counted)
+        return seen
+
+    @pytest.mark.parametrize(("two_passes", "least", "most"), [(False, 1, 1.4), (True, 2, 2.5)])
+    def test_chunks_and_sentences_for_one_pass_or_two(self, seen, two_passes, least, most):
+        encoder = toy_models.minilm()
+        splitter = SemanticSplitter(encoder, 200) if two_passes else RecursiveSplitter(200, tokenizer=encoder)
+        found = LatePass(encoder).run(Document(self.TEXT, "d"), splitter)
+        assert len(found.sentence_vectors) >= 160
+        own = token_counter(encoder).count([self.TEXT])[0]
+        assert own > 3_000
+        assert least * own < seen[0] <= most * own
+
+
+@pytest.mark.slow
+def test_two_hundred_thousand_tokens_take_no_more_than_three_times_the_memory_of_a_tenth_of_them():
+    benchmark = Path(__file__).parents[2] / "benchmarks" / "late_chunking.py"
+    peaks = []
+    for tokens in (20_000, 200_000):
+        told = subprocess.run(
+            [sys.executable, benchmark, "memory-of", "--tokens", str(tokens)],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        count, peak, above = re.search(r"^(\d+) tokens.*peak (\d+) MiB, (\d+) above", told).groups()
+        assert int(count) >= tokens
+        peaks.append((int(peak), int(above)))
+    assert peaks[1][0] <= 3 * peaks[0][0]
+    assert peaks[1][1] <= 3 * peaks[0][1]
 
 
 class TestUnits:

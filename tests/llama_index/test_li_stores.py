@@ -187,6 +187,37 @@ class TestArtifacts:
         index.delete_ref_doc("mill.md")
         assert {item.node.ref_doc_id for item in index.as_retriever(similarity_top_k=500).retrieve("x")} == {"weir.md"}
 
+    def test_saved_by_langchain(self, embed_model, made, tmp_path, encoded):
+        """And the other way round: one file, both frameworks, the same ids, places and vectors."""
+        from langchain_core.documents import Document as LangChainDocument
+        from langchain_core.vectorstores import InMemoryVectorStore
+
+        from rag_embeddings.langchain import InstructionEmbeddings, RecursiveTextSplitter
+        from rag_embeddings.langchain import artifact as langchain_artifact
+
+        embeddings = InstructionEmbeddings(model=embed_model.model_name)
+        splitter = RecursiveTextSplitter(chunk_size=20, embeddings=embeddings)
+        documents = [
+            LangChainDocument(page_content=item.text, id=item.id_, metadata=item.metadata) for item in DOCUMENTS
+        ]
+        chunks, vectors = embeddings.split_and_embed(documents, splitter)
+        encoded.clear()
+        store, vector_of = made
+        with langchain_artifact.save_documents(tmp_path / "a", chunks, embeddings, vectors=vectors) as artifact:
+            upload(artifact, store)
+            nodes = [to_node(record) for record in artifact]
+            check(vector_of, nodes)
+        expected = RecursiveNodeParser(chunk_size=20, embed_model=embed_model).get_nodes_from_documents(DOCUMENTS)
+        for node, other in zip(nodes, expected, strict=True):
+            for name in ("node_id", "text", "start_char_idx", "end_char_idx", "ref_doc_id"):
+                assert getattr(node, name) == getattr(other, name)
+            assert node.metadata == other.metadata
+        with save_nodes(tmp_path / "b", nodes, embed_model) as artifact:
+            back = InMemoryVectorStore(embeddings)
+            langchain_artifact.upload(artifact, back)
+            assert back.get_by_ids([chunk.id for chunk in chunks]) == chunks
+        assert encoded == []
+
     def test_an_index_directory_into_every_store(self, embed_model, made, tmp_path):
         encoder = embed_model.encoder
         store, vector_of = made
