@@ -18,8 +18,8 @@ from rag_embeddings.split.recursive import RecursiveSplitter
 from rag_embeddings.testing.splitter import check_splitter
 from rag_embeddings.text import Document
 
-PER_CASE = 100
-slow = settings(max_examples=2500, deadline=None, suppress_health_check=list(HealthCheck))
+PER_CASE = 250
+slow = settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
 fast = settings(max_examples=PER_CASE, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -38,8 +38,9 @@ def check(name, case):
         maximum, overlap, tokenizer=counter(name), boundaries=marks, notes=(lambda _: notes) if notes else None
     )
     check_splitter(splitter, [document])
-    check_furniture(document, splitter.split(document))
-    check_boundaries(document, splitter)
+    chunks = splitter.split(document)
+    check_furniture(document, chunks)
+    check_boundaries(document, splitter, chunks)
 
 
 def check_furniture(document, chunks):
@@ -61,7 +62,7 @@ def check_furniture(document, chunks):
             assert not document.text[span.start].isspace() or not edges[span.start + 1]
 
 
-def check_boundaries(document, splitter):
+def check_boundaries(document, splitter, chunks):
     """No chunk reaches across a forced boundary."""
     forced = [mark for mark in splitter.boundaries if mark.forced]
     if not forced:
@@ -73,7 +74,7 @@ def check_boundaries(document, splitter):
     segments = outline(document, edges).segments
     for mark in forced:
         for at in mark_places((place for place, _ in mark.places(document, segments)), edges):
-            crossing = [chunk for chunk in splitter.split(document) if chunk.start < at < chunk.end]
+            crossing = [chunk for chunk in chunks if chunk.start < at < chunk.end]
             assert not crossing, f"{mark} at {at} is inside {crossing[0].spans}"
 
 

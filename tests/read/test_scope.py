@@ -187,3 +187,11 @@ def test_notes_pickle_and_name_their_rules():
     assert pickle.loads(pickle.dumps(notes)) == notes  # noqa: S301
     assert LayoutSplitter(notes=notes).settings()["notes"] == notes.name
     assert ScopeNotes(limit=3).name != notes.name
+
+
+def test_kinds_of_ones_own_are_read_and_figures_are_not():
+    text = "All amounts are in euros."
+    span = Span(0, len(text))
+    assert ScopeNotes()(Document(text, blocks=(Block(span, "abstract"),)))
+    for kind in ("code", "table_row", "furniture"):
+        assert ScopeNotes()(Document(text, blocks=(Block(span, kind),))) == []

@@ -261,5 +261,5 @@ def core_splitter(splitter: TextSplitter | Splitter) -> Splitter:
         return splitter
     raise ValueError(
         f"{type(splitter).__name__} cannot say where its chunks stand; "
-        "use RecursiveTextSplitter, SlidingWindowTextSplitter or a splitter of rag_embeddings.split"
+        "use a text splitter of rag_embeddings.langchain or a splitter of rag_embeddings"
     )

@@ -270,7 +270,7 @@ def core_splitter(node_parser: NodeParser | Splitter) -> Splitter:
         return node_parser
     raise ValueError(
         f"{type(node_parser).__name__} cannot say exactly where its nodes stand; "
-        "use RecursiveNodeParser, SlidingWindowNodeParser or a splitter of rag_embeddings.split"
+        "use a node parser of rag_embeddings.llama_index or a splitter of rag_embeddings"
     )
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from rag_embeddings.text import Block, Document
 
-_PROSE = frozenset({"paragraph", "list_item", "quote", "footnote"})
+_UNREAD = frozenset({"code", "table", "table_row"})  # a table's rows are figures, not sentences
 _LABELS = frozenset({"heading", "caption", "table_header"})
 _TABLE_PARTS = frozenset({"table_header", "table_row"})
 # Sections whose declarations are meant for the whole document.
@@ -121,10 +121,12 @@ class _Layout:
         """Yield each sentence with the index of its block (-1: none), and whether it is a heading or another label."""
         text = self.document.text
         parts = [(block.span, index, block.kind) for index, block in enumerate(self.blocks)]
-        for span, index, kind in parts or [(self.whole, -1, "paragraph")]:
+        if not self.document.blocks:
+            parts = [(self.whole, -1, "paragraph")]
+        for span, index, kind in parts:
             if kind in _LABELS:
                 yield span, index, True
-            if kind in _PROSE:
+            elif kind not in _UNREAD:
                 for sentence in sentence_spans(span.of(text), language):
                     start, end = span.start + sentence.start, span.start + sentence.end
                     piece = text[start:end]

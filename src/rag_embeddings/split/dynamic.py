@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rag_embeddings.split.pack import chunk_starts
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -71,9 +73,4 @@ def segment(
         choice = int(totals.argmin())
         previous[end] = low + choice
         best[end] = totals[choice] + prices[end - 1]
-    starts = []
-    end = count
-    while end > 0:
-        end = previous[end]
-        starts.append(end)
-    return starts[::-1]
+    return chunk_starts(previous)

@@ -9,7 +9,7 @@ import numpy as np
 from rag_embeddings.errors import BudgetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -167,8 +167,17 @@ def _cheapest(
         choice = int(totals.argmin())
         previous[end] = low + choice
         best[end] = totals[choice] + prices[end - 1]
+    return chunk_starts(previous)
+
+
+def chunk_starts(previous: Sequence[int]) -> list[int]:
+    """Walk back through the best chunks that end at each place; ``previous[end]`` is where such a chunk starts.
+
+    Returns:
+        The first unit of each chunk, ascending.
+    """
     starts = []
-    end = count
+    end = len(previous) - 1
     while end > 0:
         end = previous[end]
         starts.append(end)
