@@ -191,3 +191,17 @@ async def test_async(store):
     assert len(store.client) == 29
     await store.aclear()
     assert len(store.client) == 0
+
+
+def test_a_persisted_storage_context_is_loaded_again(tmp_path):
+    store = QuantizedVectorStore(tmp_path / "vectors", codec=BinaryCodec(), build_after=10)
+    context = StorageContext.from_defaults(vector_store=store)
+    embedding = MockEmbedding(embed_dim=WIDTH)
+    VectorStoreIndex(nodes(), storage_context=context, embed_model=embedding)
+    context.persist(str(tmp_path / "context"))  # what the store holds is on the disk already
+    store.close()
+    again = QuantizedVectorStore(tmp_path / "vectors")
+    loaded = StorageContext.from_defaults(vector_store=again, persist_dir=str(tmp_path / "context"))
+    index = VectorStoreIndex([], storage_context=loaded, embed_model=embedding)
+    assert len(index.as_retriever(similarity_top_k=50).retrieve("x")) == 40
+    again.close()
