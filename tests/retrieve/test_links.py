@@ -2,6 +2,7 @@
 
 import os
 import threading
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -311,3 +312,11 @@ def test_links_of_a_chunk_are_best_first(library):
 def test_impossible_rules():
     with pytest.raises(ValueError, match="at least 1 link"):
         LinkRule(most=0)
+    distant = DeterministicEncoder(64)
+    distant.profile = replace(distant.profile, similarity="euclidean")
+    items = [document("a", "ale bee", "cow"), document("b", "ale bee"), document("c", "elm")]
+    with IndexDirectory.open(None) as directory:
+        with pytest.raises(ValueError, match=r"compares by 'euclidean': give LinkRule"):
+            indexer(directory, distant, links=True).upsert(items)
+        indexer(directory, distant, links=LinkRule(-0.1)).upsert(items)
+        assert set(rows(directory)) == {(("a", 0), ("b", 0)), (("b", 0), ("a", 0))}

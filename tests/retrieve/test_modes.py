@@ -12,6 +12,8 @@ from rag_embeddings.encode.base import Role
 from rag_embeddings.errors import VectorError
 from rag_embeddings.index.indexer import Indexer
 from rag_embeddings.index.pipeline import Pipeline
+from rag_embeddings.read.markdown import read_markdown
+from rag_embeddings.read.scope import ScopeNotes
 from rag_embeddings.retrieve.base import Match
 from rag_embeddings.retrieve.budget import within
 from rag_embeddings.retrieve.merge import Merge, unite
@@ -19,6 +21,7 @@ from rag_embeddings.retrieve.mmr import mmr_order
 from rag_embeddings.retrieve.search import Retrieval
 from rag_embeddings.retrieve.sentence_parent import SentenceParentSearch
 from rag_embeddings.retrieve.window import Window
+from rag_embeddings.split.layout import LayoutSplitter
 from rag_embeddings.split.tokens import token_counter
 from rag_embeddings.store.directory import IndexDirectory
 from rag_embeddings.store.records import similarities
@@ -328,6 +331,25 @@ def test_uniting_covers_the_same_text_once(items):
         assert not "".join(document.text[n] for n in set(got) - wanted).strip()
     assert unite(united) == united
     assert [one.score for one in united] == sorted((one.score for one in united), reverse=True)
+
+
+def test_heading_paths_and_scope_notes_stay_with_passages_that_grow():
+    lines = [f"Site {n} in city{n} earned {n}00." for n in range(1, 9)]
+    markdown = "# Report\n\nAll amounts in this document are in millions of euros.\n\n## Sites\n\n" + "\n\n".join(lines)
+    source = read_markdown(markdown, id="report")
+    splitter = LayoutSplitter(160, tokenizer=len, notes=ScopeNotes())
+    with IndexDirectory.open(None) as directory:
+        Indexer(directory, Pipeline(ENCODER, splitter), keywords=False).upsert([source])
+        (one,) = Retrieval(directory, ENCODER, k=1, pattern="city8").search("city8")
+        assert "in millions" in one.chunk.context
+        for shaping in ({"window": 1}, {"merge": Merge(0.3)}, {"window": Window(1, around="match")}):
+            (found,) = Retrieval(directory, ENCODER, k=1, pattern="city8", **shaping).search("city8")
+            assert one.chunk.context.split("\n") == [
+                line for line in found.chunk.context.split("\n") if line in one.chunk.context
+            ]
+            assert "in millions" in found.metadata()["context"]
+            assert "Site 8 in city8 earned 800." in found.chunk.text
+            assert found.chunk.headings[:1] == ("Report",)
 
 
 # --- maximal marginal relevance --------------------------------------------------------------------------------------

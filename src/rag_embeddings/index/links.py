@@ -22,11 +22,19 @@ def settle_links(directory: IndexDirectory, profile: Profile, *, links: LinkRule
 
     Returns:
         The number of chunks for which similar ones were looked up.
+
+    Raises:
+        ValueError: If the default rule is asked for and vectors are not compared by cosine, which it is for.
     """
     ledger = directory.ledger
     so_far = link_rule(ledger)
     wanted = so_far if links is None else links
     if wanted is True:
+        if so_far is None and profile.similarity != "cosine":
+            raise ValueError(
+                f"links=True takes a threshold for cosines, and {profile.model} compares by {profile.similarity!r}: "
+                "give LinkRule(threshold=...)"
+            )
         wanted = so_far or LinkRule()
     rule = wanted if isinstance(wanted, LinkRule) else None
     if rule == so_far and not without_links(ledger):

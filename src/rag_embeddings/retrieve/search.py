@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from rag_embeddings.encode.base import Role, validated
 from rag_embeddings.errors import StoreError
 from rag_embeddings.retrieve.budget import Sizes, budget_counter, checked_budget
 from rag_embeddings.retrieve.hybrid import HybridSearch
 from rag_embeddings.retrieve.links import linked
 from rag_embeddings.retrieve.merge import Merge, Sections, joined
 from rag_embeddings.retrieve.mmr import mmr_order
+from rag_embeddings.retrieve.ranking import encoded
 from rag_embeddings.retrieve.rerank import reranked
 from rag_embeddings.retrieve.sentence_parent import SentenceParentSearch
 from rag_embeddings.retrieve.window import Window, widened
@@ -135,7 +135,7 @@ class Retrieval:
             VectorError: If the encoder or the reranker returned something impossible.
         """
         if vector is None:
-            vector = validated(self.encoder.encode([query], Role.QUERY), [query], self.encoder.profile.dimensions)[0]
+            vector = encoded(self.encoder, query)
         scores: dict[str, float] = {}
         number = self._first_number()
         for _ in range(_ATTEMPTS):
