@@ -32,6 +32,7 @@ from rag_embeddings import (
     export_index,
     import_artifact,
 )
+from rag_embeddings.testing import faults
 from rag_embeddings.testing.encoder import DeterministicEncoder
 
 
@@ -232,3 +233,19 @@ def test_keywords_and_links_are_made_again_without_encoding(tmp_path):
             found, expected = (search(index, made_by.encoder).search("thing3x2 costs v0n2") for index in (two, one))
             assert found == expected
         assert any(match.linked_from for match in found)
+
+
+def test_a_version_that_is_being_written_is_not_waited_for_unless_it_may_have_overwritten_vectors(tmp_path):
+    made_by = pipeline()
+    with IndexDirectory.open(None) as directory, IndexDirectory.open(None) as other:
+        Indexer(directory, made_by).upsert(corpus(count=2))
+        with faults.armed("index.after_chunks", KeyboardInterrupt()), pytest.raises(KeyboardInterrupt):
+            Indexer(directory, made_by).upsert([document(0, version=1)])
+        with export_index(directory, tmp_path / "a") as artifact:
+            import_artifact(artifact, other)
+        check_index(other, corpus(count=2), made_by)
+        with faults.armed("index.after_chunks", KeyboardInterrupt()), pytest.raises(KeyboardInterrupt):
+            Indexer(directory, pipeline(context="Of another kind.")).upsert([document(1)])
+        with pytest.raises(StoreError, match="'doc-1' was being replaced"):
+            export_index(directory, tmp_path / "b")
+        assert not (tmp_path / "b").exists()

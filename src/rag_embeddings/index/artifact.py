@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rag_embeddings.encode.late import LateDocument
 from rag_embeddings.errors import ArtifactError, StoreError
 from rag_embeddings.index.indexer import Indexer
-from rag_embeddings.index.pipeline import Pipeline
+from rag_embeddings.index.pipeline import Pipeline, stamped
 from rag_embeddings.store.artifact import ArtifactRecord, ArtifactSave, EmbeddingArtifact
 from rag_embeddings.store.ledger import Sentence, Version
 from rag_embeddings.text import Block, Chunk, Document, Span, canonical_json
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rag_embeddings.index.indexer import Summary
     from rag_embeddings.store.base import Store
     from rag_embeddings.store.directory import IndexDirectory
+    from rag_embeddings.store.ledger import Ledger
     from rag_embeddings.store.links import LinkRule
 
 Kinds = Literal["all", "chunks", "sentences"]
@@ -119,13 +120,26 @@ def _read(directory: IndexDirectory, identity: str) -> tuple[Version, dict[str, 
             if view is None:
                 return None
             vectors = _vectors(view.sentences, sentences) | _vectors(view.chunks, chunks)
-        # Another version, even one that is only being written, may have overwritten vectors that both have.
-        is_same = ledger.states([identity]).get(identity) == (version.name, False)
-        if is_same and vectors.keys() == sentences | chunks:
+        is_live = ledger.states([identity]).get(identity, (None, False))[0] == version.name
+        if is_live and vectors.keys() == sentences | chunks and _is_settled(ledger, version):
             return version, vectors
     raise StoreError(
-        f"document {identity!r} has vectors missing, or was being replaced during each of {_ATTEMPTS} attempts to read "
-        "it; index it again, or let the writer finish"
+        f"document {identity!r} was being replaced during each of {_ATTEMPTS} attempts to read it, or has vectors of a "
+        "version that was given up; let the writer finish, or index it again"
+    )
+
+
+def _is_settled(ledger: Ledger, version: Version) -> bool:
+    """Whether no other version of a document may have overwritten vectors that both have, being made differently."""
+    contexts: dict[str, str] = {}
+    for chunk, sentences in zip(version.chunks, version.sentences, strict=True):
+        for identity in (chunk.id, *(sentence.id for sentence in sentences)):
+            contexts.setdefault(identity, chunk.context)
+    return all(
+        context == contexts.get(identity, context) and stamped(name) == stamped(version.name)
+        for place in ledger.live_chunks([chunk.id for chunk in version.chunks[:1]]).values()
+        for identity, others in ledger.siblings(place.version).items()
+        for context, _, name in others
     )
 
 

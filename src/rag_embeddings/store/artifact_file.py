@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 import tempfile
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from threading import RLock
@@ -75,7 +75,7 @@ class ArtifactWriter:
         with ExitStack() as opening, self._declaring():
             self._acquire()
             opening.callback(self._lock.release)
-            opening.callback(Path(self._lock.lock_file).unlink, missing_ok=True)
+            opening.callback(_remove, Path(self._lock.lock_file))
             opening.callback(self._partial.unlink, missing_ok=True)
             self._file = opening.enter_context(self._partial.open("w+b"))
             self._spools = {
@@ -313,6 +313,11 @@ class ArtifactFile:
 
 def _spelled(line: str) -> bytes:
     return line.encode("utf-8", "surrogatepass") + b"\n"
+
+
+def _remove(lock: Path) -> None:
+    with suppress(PermissionError):  # Windows removes no file that is open
+        lock.unlink(missing_ok=True)
 
 
 def _digest(data: bytes = b"") -> Any:
