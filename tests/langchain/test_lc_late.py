@@ -129,6 +129,45 @@ def test_threads_and_tasks_do_not_mix_vectors_up(embeddings, splitter, make):
     check(vector_of, *embeddings.split_and_embed(towns, splitter))
 
 
+def test_a_store_that_fails_halfway_is_put_right_by_writing_again(embeddings, splitter, make, monkeypatch):
+    store, vector_of = make(embeddings)
+    add = type(store).add_documents
+
+    def broken(self, items, **options):
+        add(self, items[:3], **{**options, "ids": options["ids"][:3]})
+        raise OSError("disk full")
+
+    monkeypatch.setattr(type(store), "add_documents", broken)
+    with pytest.raises((OSError, StoreError)):
+        embeddings.add_documents(store, DOCUMENTS, splitter)
+    monkeypatch.setattr(type(store), "add_documents", add)
+    assert embeddings.embed_documents(["another text"])  # nothing waits for its vector any more
+    embeddings.add_documents(store, DOCUMENTS, splitter)
+    chunks, vectors = embeddings.split_and_embed(DOCUMENTS, splitter)
+    check(vector_of, chunks, vectors)
+    assert len(store.similarity_search("river", k=500)) == len(chunks)
+
+
+async def test_a_task_that_is_cancelled_holds_nobody_up(embeddings, splitter, make):
+    store, vector_of = make(embeddings)
+    writing = asyncio.Event()
+    add = store.aadd_documents
+
+    async def stuck(items, **options):
+        writing.set()
+        await asyncio.Event().wait()
+
+    store.aadd_documents = stuck
+    task = asyncio.create_task(embeddings.aadd_documents(store, DOCUMENTS, splitter))
+    await asyncio.wait_for(writing.wait(), 60)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    store.aadd_documents = add
+    await asyncio.wait_for(embeddings.aadd_documents(store, DOCUMENTS, splitter), 60)
+    check(vector_of, *embeddings.split_and_embed(DOCUMENTS, splitter))
+
+
 def test_slices_are_no_larger_than_a_store_takes(embeddings, splitter, make, monkeypatch):
     monkeypatch.setattr(door_module, "SLICE", 7)
     store, vector_of = make(embeddings)
@@ -154,6 +193,14 @@ class TestRefusals:
         store = InMemoryVectorStore(DeterministicFakeEmbedding(size=DIMENSIONS))
         with pytest.raises(StoreError, match="not the object"):
             asyncio.run(embeddings.aadd_documents(store, DOCUMENTS, splitter))
+
+    def test_ids_of_the_callers_own(self, embeddings, splitter, make):
+        """The store would hold these ids, and the ids that come back would not be in it."""
+        store, _ = make(embeddings)
+        with pytest.raises(ValueError, match="leave out ids="):
+            embeddings.add_documents(store, DOCUMENTS, splitter, ids=["1"])
+        with pytest.raises(ValueError, match="leave out ids="):
+            asyncio.run(embeddings.aadd_documents(store, DOCUMENTS, splitter, ids=["1"]))
 
     def test_a_store_that_changes_texts_writes_nothing(self, embeddings, splitter):
         class Upper(InMemoryVectorStore):

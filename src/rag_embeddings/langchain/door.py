@@ -145,6 +145,7 @@ class VectorDoor:
 
         Raises:
             StoreError: If the store embeds with another object, does not ask for the vectors, or asks for others.
+            ValueError: If ``ids`` is among the options.
         """
         return self.add_ready(vectorstore, self._embedded(documents, splitter), **options)
 
@@ -163,8 +164,9 @@ class VectorDoor:
 
         Raises:
             StoreError: As `add_documents`.
+            ValueError: If ``ids`` is among the options.
         """
-        _check_store(self, vectorstore)
+        _check(self, vectorstore, options)
         ids: list[str] = []
         for part in _slices(iter(pairs)):
             with _turn(self._writing):
@@ -185,7 +187,7 @@ class VectorDoor:
         self, vectorstore: VectorStore, pairs: Iterable[tuple[Document, Vector]], **options: Any
     ) -> list[str]:
         """Write chunks with vectors made beforehand through the store's own async methods; see `add_ready`."""
-        _check_store(self, vectorstore)
+        _check(self, vectorstore, options)
         ids: list[str] = []
         async for part in _drawn(_slices(iter(pairs))):
             # Threads write too, so no asyncio lock will do; and waiting in threads could use up those that the store
@@ -199,7 +201,9 @@ class VectorDoor:
         return ids
 
 
-def _check_store(embeddings: object, vectorstore: VectorStore) -> None:
+def _check(embeddings: object, vectorstore: VectorStore, options: dict[str, Any]) -> None:
+    if "ids" in options:
+        raise ValueError("chunks have ids already, made of their document's id and their place; leave out ids=")
     found = vectorstore.embeddings
     if found is not embeddings:
         raise StoreError(
@@ -278,6 +282,8 @@ def run(steps: Steps[Result]) -> Result:
     except StopIteration as done:
         value: Result = done.value
         return value
+    finally:
+        steps.close()  # a call that was cancelled or interrupted ends them here, in the context they began in
 
 
 async def arun(steps: Steps[Result]) -> Result:
@@ -294,6 +300,8 @@ async def arun(steps: Steps[Result]) -> Result:
     except StopIteration as done:
         value: Result = done.value
         return value
+    finally:
+        steps.close()  # a call that was cancelled or interrupted ends them here, in the context they began in
 
 
 @contextmanager
