@@ -447,7 +447,7 @@ def full_disk(path):
     process = start(filled, path, DECLARED, theirs)
     assert ours.poll(timeout=120), "the child said nothing"
     declared, error, whole = ours.recv()
-    process.join()
+    process.join(timeout=60)
     assert declared, error
     assert whole
 

@@ -171,7 +171,7 @@ def test_a_second_writer_is_refused_at_once_and_the_first_is_unharmed(tmp_path):
             attempt()
         assert time.monotonic() - before < 1  # a promise of the interface, not a measurement
     ours.send("close")
-    writer.join()
+    writer.join(timeout=60)
     store.upsert(records(5, 2))
     holds(store, [*records(5, 2), *records(20, 1)[5:]])
     store.close()
@@ -182,7 +182,7 @@ def test_a_killed_writer_frees_the_lock(tmp_path):
     writer = start(write_and_wait, tmp_path, theirs)
     assert said(ours) == "written"
     os.kill(writer.pid, signal.SIGKILL)
-    writer.join()
+    writer.join(timeout=60)
     store = ChromaStore(tmp_path, "records")
     store.upsert(records(20, 2))
     holds(store, records(20, 2))
@@ -244,6 +244,9 @@ def test_spaces_are_kept_apart(tmp_path):
         ChromaStore(tmp_path, "plain", space="one")
     with pytest.raises(IndexNotFoundError):
         ChromaStore(tmp_path, "absent", create=False)
+    with pytest.raises(IndexNotFoundError):
+        ChromaStore(tmp_path / "nowhere", "absent", create=False)
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_an_update_drops_the_metadata_it_does_not_name(tmp_path):

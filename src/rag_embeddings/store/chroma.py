@@ -13,6 +13,7 @@ import os
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,6 @@ from rag_embeddings.store.where_chroma import as_kept, translated
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from rag_embeddings.encode.base import Vectors
     from rag_embeddings.encode.profile import Similarity
@@ -42,6 +42,7 @@ _EF_SEARCH = 400
 _EF_CONSTRUCTION = 200
 _NEIGHBORS = 32
 _PAGE = 1_000
+_FILE = "chroma.sqlite3"
 _NO_FUNCTION = ("legacy", "unknown")  # how Chroma spells that there is none
 
 # Chroma's threads and SQLite's locks do not fork along: a child of a process that has used Chroma hangs now and then.
@@ -103,6 +104,8 @@ class ChromaStore:
         httpx = require("httpx", "chroma")
         if not isinstance(path, ChromaServer):
             _refuse_fork()
+            if not create and not (Path(path) / _FILE).is_file():
+                raise IndexNotFoundError(f"there is no Chroma directory in {str(path)!r}; write some records first")
         self.similarity = similarity
         self._errors = (chromadb.errors.ChromaError, httpx.HTTPError)
         self._lock = RLock()
@@ -126,7 +129,7 @@ class ChromaStore:
             collection = self._client.get_collection(name, embedding_function=None)
         except chromadb.errors.NotFoundError:
             if not create:
-                raise IndexNotFoundError(f"there is no collection {name!r} in this Chroma directory") from None
+                raise IndexNotFoundError(f"there is no collection {name!r} in Chroma") from None
             hnsw = {
                 "space": by,
                 "ef_search": _EF_SEARCH,
