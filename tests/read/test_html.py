@@ -80,6 +80,15 @@ def test_what_stands_around_the_content_is_left_out():
     assert [text for *_, text in shown("<nav>only</nav>")] == ["only"]
 
 
+@pytest.mark.parametrize("body", ["<p>x</p>", "<main><h2>A</h2><p>x</p></main>"])
+def test_a_title_in_the_header_of_the_page_stays(body):
+    page = f"<body><header><h1>Title</h1><p>site</p></header><nav>menu</nav>{body}</body>"
+    document = read_html(page)
+    assert document.text.startswith("Title\n\n")
+    assert not {"site", "menu"} & set(document.text.split())
+    assert read_html(page.replace("x</p>", "x</p><h1>Own</h1>")).text.startswith(("x", "A"))
+
+
 def test_tables_that_lay_out_a_page_are_taken_apart():
     assert shown("<table><tr><td><h1>t</h1></td><td>x</td></tr></table>") == [
         ("heading", 1, "t"),

@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 
 from rag_embeddings.errors import BudgetError, DocumentError
+from rag_embeddings.read.html import read_html
 from rag_embeddings.split.boundaries import Boundary
 from rag_embeddings.split.layout import LayoutSplitter
 from rag_embeddings.split.recursive import RecursiveSplitter
@@ -229,6 +230,18 @@ def test_boundaries_from_metadata_carry_their_values():
     ]
     places = Document(text, metadata={"turns": [27, 42]})
     assert len(LayoutSplitter(50, tokenizer=words, boundaries=["turns"]).split(places)) == 3
+
+
+def test_a_term_stays_with_what_explains_it():
+    entry = "<dt>term {0}</dt><dd><p>Explained {0} in some words.</p><p>More of {0} is said here.</p></dd>"
+    document = read_html("<dl>" + "".join(entry.format(number) for number in range(30)) + "</dl>")
+    for size in range(20, 40):
+        for chunk in LayoutSplitter(size, tokenizer=words).split(document):
+            assert not chunk.text.rpartition("\n")[2].startswith("term"), "a chunk ends with a term"
+
+
+def test_a_single_boundary_is_not_taken_for_its_letters():
+    assert LayoutSplitter(boundaries="page").boundaries == (Boundary("page"),)
 
 
 def test_a_chunk_never_carries_a_list_of_places():

@@ -65,7 +65,7 @@ class LayoutTextSplitter(SpanTextSplitter):
         language: str = "en",
         target: int | None = None,
         layout: Literal["auto", "markdown", "html"] | None = "auto",
-        boundaries: Iterable[Boundary | str] = (),
+        boundaries: Iterable[Boundary | str] | str = (),
         notes: Callable[[Document], Sequence[Note]] | None = None,
         context_tokens: int | None = None,
         context_in_content: bool = False,
@@ -74,7 +74,7 @@ class LayoutTextSplitter(SpanTextSplitter):
         self._options: dict[str, Any] = {
             "reader": None if layout is None else LayoutReader(layout),
             "target": target,
-            "boundaries": tuple(boundaries),
+            "boundaries": boundaries,
             "notes": notes,
             "context_tokens": context_tokens,
         }

@@ -39,7 +39,7 @@ class LayoutNodeParser(SpanNodeParser):
         "the text is what a browser shows, and offsets count in that.",
     )
     target: int | None = Field(default=None, gt=0, description="Tokens of a good chunk. None: chunk_size.")
-    boundaries: list[Boundary | str] = Field(
+    boundaries: list[Boundary | str] | str = Field(
         default_factory=list,
         description="Places that must be cut: page, section, block, or a metadata key that holds places.",
     )

@@ -33,7 +33,7 @@ def read_html(
         metadata: The document's metadata.
         main_only: Leave out what stands around the content: if the page marks its main content (``<main>``,
             ``role="main"``), everything else; navigation, and headers, footers and asides of the page, in any case.
-            A page that holds nothing else is taken whole.
+            A heading of level 1 stays where nothing else has one. A page that holds nothing else is taken whole.
 
     Returns:
         A document whose text is what a browser shows: entities decoded, white space collapsed (kept in ``<pre>``), list
@@ -78,6 +78,13 @@ def _found(source: str) -> list[Piece | Table]:
 
 
 def _main(found: list[Piece | Table]) -> list[Piece | Table]:
-    """Keep what the page is about."""
+    """Keep what the page is about, and its title, even if that stands in the header of the page."""
     inner = [entry for entry in found if not entry.around]
-    return [entry for entry in inner if entry.main] or inner or found
+    kept = [entry for entry in inner if entry.main] or inner
+    if not kept or any(map(_is_title, kept)):
+        return kept or found
+    return [*(entry for entry in found if _is_title(entry))][:1] + kept
+
+
+def _is_title(entry: Piece | Table) -> bool:
+    return not isinstance(entry, Table) and entry.kind == "heading" and entry.level == 1

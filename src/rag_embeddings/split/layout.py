@@ -54,8 +54,8 @@ class LayoutSplitter(SentencePacker):
             embed the chunks.
         language: ISO 639-1 code, for sentence boundaries.
         target: Tokens that a chunk should have; ``max_tokens`` by default.
-        boundaries: Places that must be cut, whatever the layout: `Boundary` objects, or names, as in
-            ``["page", "speaker"]``.
+        boundaries: Places that must be cut, whatever the layout: `Boundary` objects or names, as in
+            ``["page", "speaker"]``, or a single name.
         notes: Finds declarations that govern more text than their own, which then stand in the context of every chunk
             in their scope; see `rag_embeddings.read.scope.ScopeNotes`. None: there are no such notes.
         context_tokens: Most tokens of a context; half of ``max_tokens`` by default, 0 for chunks without context.
@@ -78,7 +78,7 @@ class LayoutSplitter(SentencePacker):
         tokenizer: Any = DEFAULT_TOKENIZER,
         language: str = "en",
         target: int | None = None,
-        boundaries: Iterable[Boundary | str] = (),
+        boundaries: Iterable[Boundary | str] | str = (),
         notes: Callable[[Document], Sequence[Note]] | None = None,
         context_tokens: int | None = None,
         reader: Callable[[Document], Document] | None = None,
@@ -87,6 +87,7 @@ class LayoutSplitter(SentencePacker):
         self.context_tokens = max_tokens // 2 if context_tokens is None else context_tokens
         if not 0 <= self.context_tokens < max_tokens:
             raise BudgetError(f"context_tokens must be between 0 and max_tokens ({max_tokens}), got {context_tokens}")
+        boundaries = [boundaries] if isinstance(boundaries, str) else boundaries  # and not a list of its letters
         self.boundaries = tuple(Boundary(item) if isinstance(item, str) else item for item in boundaries)
         self.notes = notes
         self.reader = reader

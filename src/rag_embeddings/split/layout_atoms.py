@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,12 +35,14 @@ _SECTION_STEP, _SECTION_MOST = 0.12, 0.36  # in front of a heading, by its depth
 _BELOW_HEADING = 2.0
 _BLOCK = 0.4
 _ITEM, _NESTED_ITEM = 0.45, 0.7
+_IN_FRONT_OF_TERM, _BEHIND_TERM = 0.3, 1.5  # a list item without a mark: what the paragraph behind it explains
 _INTRODUCED = 1.0  # behind a colon
 _CAPTIONED = 1.5  # between a table and its caption
 _BLANK_LINE = 2.5  # inside code
 _INSIDE = 3.0  # list items, between rows, between lines of code, inside a sentence that a page break interrupts
 _BELOW_HEADER = 4.0  # of a table
 
+_MARK = re.compile(r"\s*(?:[-*+\u2022\u2023\u25e6\u2013\u2014]|\(?\w{1,4}[.)])\s")
 _LINES = frozenset({"code", "table"})  # cut between lines only
 _SOLID = frozenset({HEADING, FURNITURE, "table_row", "table_header"})  # not cut at sentences
 
@@ -127,9 +130,16 @@ def _price(text: str, before: Segment, segment: Segment, top: int) -> float:  # 
             return _INSIDE
     if last == ":" and before.kind != segment.kind:
         return _INTRODUCED
-    if kinds == {"list_item"}:
+    return _item_price(text, before, segment) if "list_item" in kinds else _BLOCK
+
+
+def _item_price(text: str, before: Segment, segment: Segment) -> float:
+    if before.kind == segment.kind:
         return _NESTED_ITEM if segment.level > before.level else _ITEM
-    return _BLOCK
+    item = before if before.kind == "list_item" else segment
+    if _MARK.match(text, item.start, item.end):
+        return _BLOCK
+    return _BEHIND_TERM if item is before else _IN_FRONT_OF_TERM
 
 
 def mark_places(places: Iterable[int], graphemes: NDArray[np.bool_]) -> list[int]:
