@@ -2,6 +2,7 @@
 
     python benchmarks/quantization.py --vectors FILE.npy               # float32 of shape (n, dim), any vectors
     python benchmarks/quantization.py --vectors FILE.npy --data FOLDER # made from a folder's sentences if absent
+    python benchmarks/quantization.py --vectors FILE.npy --only codes  # or stores: one of the two tables
     python benchmarks/quantization.py --synthetic 1000000              # memory and latency at a million
 
 The last 1,000 vectors are the queries. Beside it, asked in turn with the same queries: Chroma, and LangChain's FAISS
@@ -50,6 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vectors", type=Path, help="file of vectors")
     parser.add_argument("--data", type=Path, nargs="*", default=[], help="folders with texts to make it from")
+    parser.add_argument("--only", choices=["codes", "stores"], help="one of the two tables")
     parser.add_argument("--synthetic", type=int, help="number of made-up vectors for the test at scale")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -61,7 +63,13 @@ def main() -> None:
         if not options.vectors.exists():
             np.save(options.vectors, encoded(options.data))
         vectors = np.load(options.vectors)
-        compared(vectors[:-QUERIES], vectors[-QUERIES:])
+        vectors, queries = vectors[:-QUERIES], vectors[-QUERIES:]
+        print(f"{len(vectors):,} vectors of {vectors.shape[1]} dimensions, {len(queries):,} queries")
+        truth = exact(vectors, queries)
+        if options.only != "stores":
+            codes_alone(vectors, queries, truth)
+        if options.only != "codes":
+            stores(vectors, queries, truth)
     else:
         parser.error("give --vectors or --synthetic")
 
@@ -87,11 +95,9 @@ def exact(vectors: Vectors, queries: Vectors) -> NDArray[np.int64]:
     return np.concatenate([np.argsort(-(part @ vectors.T), axis=1)[:, :K] for part in np.array_split(queries, 50)])
 
 
-def compared(vectors: Vectors, queries: Vectors) -> None:
-    """Print two tables: codes alone, and stores."""
-    print(f"{len(vectors):,} vectors of {vectors.shape[1]} dimensions, {len(queries):,} queries\n")
-    truth = exact(vectors, queries)
-    print("codes alone, compared with the float query\n")
+def codes_alone(vectors: Vectors, queries: Vectors, truth: NDArray[np.int64]) -> None:
+    """Print what codes find without the floats."""
+    print("\ncodes alone, compared with the float query\n")
     print(f"{'codec':<24}{'bytes':>8}{'recall@10':>12}")
     for name, codec in codecs().items():
         fitted = codec.fit(vectors[:20_000])
@@ -99,21 +105,25 @@ def compared(vectors: Vectors, queries: Vectors) -> None:
         some = slice(0, 200)
         found = [np.argsort(-fitted.score(query, codes))[:K].tolist() for query in queries[some]]
         print(f"{name:<24}{fitted.bytes_per_vector:>8}{recall(found, truth[some]):>12.3f}", flush=True)
-    print("\nstores, asked in turn\n")
+
+
+def stores(vectors: Vectors, queries: Vectors, truth: NDArray[np.int64]) -> None:
+    """Print what stores find, how fast, and how large their index is."""
+    print("\nstores, asked in turn\n", flush=True)
     with tempfile.TemporaryDirectory() as root:
-        stores = list(opened(Path(root), vectors))
-        times: dict[str, list[float]] = {name: [] for name, *_ in stores}
-        answers: dict[str, list[list[int]]] = {name: [] for name, *_ in stores}
-        for *_, search in stores:
+        made = list(opened(Path(root), vectors))
+        times: dict[str, list[float]] = {name: [] for name, *_ in made}
+        answers: dict[str, list[list[int]]] = {name: [] for name, *_ in made}
+        for *_, search in made:
             search(queries[0])  # opened, and warm
         for query in queries:
-            for name, _, _, search in stores:
+            for name, _, _, search in made:
                 start = time.perf_counter()
                 found_ids = search(query)
                 times[name].append(time.perf_counter() - start)
                 answers[name].append(found_ids)
         print(f"{'store':<34}{'bytes':>8}{'recall@10':>12}{'p50 ms':>9}{'p95 ms':>9}{'build s':>9}")
-        for name, size, seconds, _ in stores:
+        for name, size, seconds, _ in made:
             p50, p95 = np.percentile(times[name], [50, 95]) * 1e3
             print(f"{name:<34}{size:>8.0f}{recall(answers[name], truth):>12.4f}{p50:>9.2f}{p95:>9.2f}{seconds:>9.0f}")
     print("\nbytes: of the searched index, for each vector; ours and Chroma keep the floats on disk as well")
