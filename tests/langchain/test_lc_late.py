@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding
+from langchain_core.indexing import InMemoryRecordManager, index
 from langchain_core.vectorstores import InMemoryVectorStore
 from pydantic import ValidationError
 
@@ -319,6 +320,22 @@ class TestIndex:
         with SentenceParentIndex(embeddings=embeddings, splitter=splitter, directory=tmp_path, late=False) as index:
             index.upsert(DOCUMENTS[:1])
             assert counted.encoded > 0
+
+    def test_langchains_own_indexing_writes_late_vectors_into_it(self, embeddings, splitter, monkeypatch):
+        records = InMemoryRecordManager("late")
+        records.create_schema()
+        options = {"cleanup": "full", "key_encoder": "sha256"}
+        with SentenceParentIndex(embeddings=embeddings, splitter=splitter, late=True) as index_of_ours:
+            counted = Counted(monkeypatch)
+            assert index(DOCUMENTS[:2], records, index_of_ours, **options)["num_added"] == 2
+            assert index([DOCUMENTS[0]], records, index_of_ours, **options)["num_deleted"] == 1
+            assert (counted.encoded, counted.passes) == (0, 2)
+            with index_of_ours.directory.reading() as view:
+                _, ids = index_of_ours.directory.ledger.unit_ids()
+                stored = np.array([record.vector for record in view.chunks.get(sorted(ids))])
+        _, vectors = embeddings.split_and_embed(DOCUMENTS[:1], splitter)
+        assert len(stored) == len(vectors)
+        assert np.allclose((stored @ np.array(vectors).T).max(axis=1), 1, rtol=0, atol=1e-6)
 
     def test_embeddings_without_tokens_are_refused_at_once(self):
         with pytest.raises(ValidationError, match="no token vectors"):
