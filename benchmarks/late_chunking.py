@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from rag_embeddings import (
     Chunk,
@@ -65,9 +66,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="folder with text files and questions.csv")
     parser.add_argument("--questions", nargs="+", default=["questions.csv", "questions_paraphrased.csv"])
     parser.add_argument("--repeat", type=int, default=1, help="runs of each pipeline in `speed`, interleaved")
+    parser.add_argument("--precision", nargs="+", default=["fp32", "bf16"], help="ours in `speed`")
+    parser.add_argument("--threads", type=int, help="threads that torch may use (default: its own number)")
     parser.add_argument("--tokens", type=int, default=200_000, help="size of the document in `memory-of`")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
+    if options.threads:
+        torch.set_num_threads(options.threads)
     if options.part == "memory":
         memory()
         return
@@ -81,7 +86,7 @@ def main() -> None:
     if options.part == "quality":
         quality(documents, options.data, options.questions)
     else:
-        speed(documents, options.data, options.questions[0], options.repeat)
+        speed(documents, options.data, options)
 
 
 # --- quality ---------------------------------------------------------------------------------------------------------
@@ -96,7 +101,7 @@ def quality(documents: Sequence[Document], folder: Path, files: Sequence[str]) -
     for size in (400, 200):
         splitter = RecursiveSplitter(size)
         layouts[f"recursive {size}"] = [units(document, splitter) for document in documents], None
-        if find_spec("chonkie"):
+        if installed("chonkie"):
             layouts[f"chonkie LateChunker {size}"] = chonkie_layout(documents, size)
     for layout, (cut, theirs) in layouts.items():
         chunks = [chunk for item in cut for chunk in item.chunks]
@@ -227,37 +232,40 @@ def report(title: str, results: dict[str, Evaluation]) -> None:
 # --- speed -----------------------------------------------------------------------------------------------------------
 
 
-def speed(documents: Sequence[Document], folder: Path, questions_file: str, repeat: int) -> None:
+def speed(documents: Sequence[Document], folder: Path, options: argparse.Namespace) -> None:
     """Time what turns text into vectors that a store can take, side by side, and what it retrieves."""
-    questions = load_questions(folder / questions_file, documents)
-    encoder = TransformerEncoder()
-    queries = encoder.encode([question.text for question in questions], Role.QUERY)
-    pipelines = dict(_pipelines(encoder))
+    questions = load_questions(folder / options.questions[0], documents)
+    encoders = [TransformerEncoder(precision=precision) for precision in options.precision]
+    queries = encoders[0].encode([question.text for question in questions], Role.QUERY)
+    own = sum(len(ids) for ids in _ids(encoders[0], [document.text for document in documents]))
+    pipelines = {name: pipeline for encoder in encoders for name, pipeline in _ours(encoder)} | dict(_peers())
     seconds: dict[str, list[float]] = {name: [] for name in pipelines}
+    busy: dict[str, list[float]] = {name: [] for name in pipelines}
     recalls: dict[str, float] = {}
-    for _ in range(repeat):
+    for _ in range(options.repeat):
         for name, (model, run) in pipelines.items():
-            with counting(model, name) as taken:
+            began = time.process_time()
+            with counting(model, name, own) as taken:
                 chunks, vectors = run(documents)
+            busy[name].append(time.process_time() - began)
             seconds[name].append(taken[0])
             if name not in recalls:
                 matrix = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
                 result = evaluate(ranking(questions, queries @ matrix.T, chunks), questions, documents)
                 recalls[name] = 100 * result.interval("recall@1000_tokens").mean
     ours = [name for name in pipelines if name.startswith("ours")]
-    for name in pipelines:
-        print(f"{name:<45} {min(seconds[name]):7.1f} s   R@1000 {recalls[name]:5.1f}", end="")
-        if name not in ours:
-            ratios = (f"{min(seconds[name]) / min(seconds[own]):.1f}x {own}" for own in ours)
-            print("   takes", ", ".join(ratios), end="")
-        print()
+    for title, times in (("time", seconds), ("processor time", busy)):
+        print(f"-- {title}, the least of {options.repeat}, on {torch.get_num_threads()} threads; R@1000")
+        for name, taken in times.items():
+            print(f"{name:<42} {min(taken):7.1f} s {recalls[name]:5.1f}", end="")
+            if name not in ours:
+                print("  takes", ", ".join(f"{min(taken) / min(times[own]):.1f}x {own}" for own in ours), end="")
+            print()
 
 
-def _pipelines(encoder: TransformerEncoder) -> Iterator[tuple[str, tuple[Any, Any]]]:
+def _ours(encoder: TransformerEncoder) -> Iterator[tuple[str, tuple[Any, Any]]]:
     from rag_embeddings import SemanticSplitter
 
-    model = _local_model(encoder)
-    one_pass, two_passes = RecursiveSplitter(200), SemanticSplitter(encoder, 200, tokenizer="cl100k_base")
     late = LatePass(encoder)
 
     def ours(splitter: Any) -> Callable[[Sequence[Document]], tuple[list[Chunk], Vectors]]:
@@ -267,10 +275,15 @@ def _pipelines(encoder: TransformerEncoder) -> Iterator[tuple[str, tuple[Any, An
 
         return run
 
-    yield "ours, one pass (recursive, late)", (model, ours(one_pass))
-    yield "ours, two passes (semantic, late)", (model, ours(two_passes))
+    model = _local_model(encoder)
+    yield f"ours, one pass, {encoder.precision}", (model, ours(RecursiveSplitter(200)))
+    semantic = SemanticSplitter(encoder, 200, tokenizer="cl100k_base")
+    yield f"ours, two passes, {encoder.precision}", (model, ours(semantic))
+
+
+def _peers() -> Iterator[tuple[str, tuple[Any, Any]]]:
     folder = str(resolve(MODEL).folder)
-    if find_spec("langchain_experimental") and find_spec("langchain_huggingface"):
+    if installed("langchain_experimental") and installed("langchain_huggingface"):
         from langchain_experimental.text_splitter import SemanticChunker
         from langchain_huggingface import HuggingFaceEmbeddings
 
