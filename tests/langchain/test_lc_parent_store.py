@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import pickle
 from functools import cache
 
 import numpy as np
@@ -81,7 +82,7 @@ def expected_ids(documents, splitter=SPLITTER):
 
 def held(found):
     """Ids of what both stores of a retriever hold."""
-    parents = {key for key in found.byte_store.yield_keys() if not key.startswith("sources/")}
+    parents = {key for key in found.byte_store.yield_keys() if key != "state" and not key.startswith("sources/")}
     return parents, set(found.vectorstore.store)
 
 
@@ -281,6 +282,60 @@ class TestVectors:
             index.upsert([document(1)])
             query = "River 1 rose 2 feet in version 0."
             assert {item.id for item in found.invoke(query)} == {item.id for item in index.invoke(query)}
+
+
+NOTES = [
+    Document(page_content=text, id=f"n-{number}")
+    for number, text in enumerate(["The weir held the flood.", "Zanzibar exports cloves.", "A mill ground corn."])
+]
+
+
+class TestKeywords:
+    @pytest.fixture
+    def filled(self, folder_store):
+        found = retriever(None, folder_store, keywords="", k=3)
+        found.add_documents([*NOTES, *(document(number) for number in range(6))])
+        return found
+
+    def test_a_word_is_found_whatever_the_vectors_say(self, filled):
+        for query in ("cloves", "what does Zanzibar sell"):
+            first = filled.invoke(query, k=1)[0]
+            assert first.page_content == "Zanzibar exports cloves."
+            assert 0 < first.metadata["score"] <= 2 / 61
+
+    def test_the_scores_are_reciprocal_ranks_of_both_sides(self, filled):
+        query = "River 3 rose 1 feet in version 0 and the flood."
+        plain = retriever(filled.vectorstore, filled.byte_store).invoke(query, k=100)
+        near = [item.id for item in plain]
+        words = list(filled.scored_by_words(query, 100))
+        assert set(words) <= set(near)
+        expected = {
+            id_: sum(1 / (61 + ranking.index(id_)) for ranking in (near, words) if id_ in ranking) for id_ in near
+        }
+        found = filled.invoke(query, k=100)
+        assert {item.id: item.metadata["score"] for item in found} == pytest.approx(expected)
+        assert [item.metadata["score"] for item in found] == sorted(expected.values(), reverse=True)
+        assert asyncio.run(filled.ainvoke(query, k=100)) == found
+
+    def test_words_are_those_of_the_passages_that_are_there(self, filled):
+        other = retriever(filled.vectorstore, filled.byte_store, keywords="")  # as another process would have it
+        assert other.scored_by_words("cloves", 5)
+        filled.add_documents([Document(page_content="Zanzibar exports nutmeg.", id="n-1")])
+        assert other.scored_by_words("cloves", 5) == {}
+        assert len(other.scored_by_words("nutmeg", 5)) == 1
+        filled.delete(["n-1"])
+        assert other.scored_by_words("nutmeg zanzibar", 5) == {}
+        assert all(item.metadata["source_id"] != "n-1" for item in other.invoke("nutmeg", k=50))
+
+    def test_copies_count_for_themselves(self, filled):
+        assert copy.deepcopy(filled._words).language == ""
+        assert pickle.loads(pickle.dumps(filled._words)).language == ""  # noqa: S301
+        with pytest.raises(ValueError, match="does not search for words"):
+            retriever().scored_by_words("x", 1)
+        with pytest.raises(ValueError, match="stemmer"):
+            retriever(keywords="xx")
+        with pytest.raises(ValueError, match="past its filter"):
+            retriever(keywords="", search_kwargs={"filter": {"tenant": 1}})
 
 
 class TestOptions:

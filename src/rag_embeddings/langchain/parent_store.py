@@ -1,10 +1,11 @@
 """Sentence-to-passage retrieval over a plain vector store, and a key-value store of passages."""
 
+import asyncio
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Annotated, Any
+from uuid import uuid4
 
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
@@ -12,34 +13,37 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.stores import BaseStore
 from langchain_core.vectorstores import VectorStore
 from langchain_text_splitters import TextSplitter
-from pydantic import ConfigDict, Field, SkipValidation, field_validator
+from pydantic import ConfigDict, Field, PrivateAttr, SkipValidation, field_validator
 
-from rag_embeddings.encode.base import Role
-from rag_embeddings.encode.late import Units, units
 from rag_embeddings.encode.wrap import wrap
 from rag_embeddings.index.splitter import index_splitter
-from rag_embeddings.langchain.convert import from_chunk, to_core
+from rag_embeddings.langchain.convert import to_core
 from rag_embeddings.langchain.door import SLICE, Steps, VectorDoor, arun, removing, replacing, run
 from rag_embeddings.langchain.late import LateChunkingEmbeddings
+from rag_embeddings.langchain.parent_keywords import PassageWords, fused
+from rag_embeddings.langchain.parent_units import CutDocument, cut_document, embedded_sentences, places, spelled
 from rag_embeddings.langchain.splitters import core_splitter
-from rag_embeddings.retrieve.parents import grouped
+from rag_embeddings.retrieve.parents import Parent, grouped
 from rag_embeddings.split.base import Splitter
 from rag_embeddings.store.base import Hit
 from rag_embeddings.text import Document as CoreDocument
-from rag_embeddings.text import Span, canonical_json, content_id, span_id
+from rag_embeddings.text import canonical_json, content_id
 
 _FIRST_FETCH = 8  # sentences fetched per passage wanted, doubled while they do not suffice
 _LEAST_FETCH = 32
 _GROUP = 32  # documents written at a time
 _SHOWN = 5  # sentences shown with a passage
 _SOURCE = "sources/"
+_STATE = "state"
+_POOL = 100  # passages of each side whose ranks are joined
 
 
 class SentenceParentRetriever(BaseRetriever):
     """Finds single sentences in any vector store, returns the passages they stand in from any key-value store.
 
     For those who cannot move: sentences go to the vector store you have, passages to a LangChain ``BaseStore`` beside
-    it. Where you can choose, `SentenceParentIndex` does more: hybrid search, exact scores, several processes.
+    it. Where you can choose, `SentenceParentIndex` does more: calibrated hybrid search, all ways to retrieve, a lock
+    against a second writer.
 
     Unlike ``ParentDocumentRetriever``: adding a document again replaces it and leaves no sentence of the former version
     behind, an unchanged one costs no embedding, documents are deleted by id, ``k`` counts passages, and a passage comes
@@ -92,11 +96,18 @@ class SentenceParentRetriever(BaseRetriever):
     embeddings' own tokenizer, or with tiktoken's ``"cl100k_base"`` if they have none."""
     k: int = Field(default=4, ge=1)
     """Number of passages to return. ``invoke(query, k=...)`` overrides it."""
-    search_kwargs: dict[str, Any] = Field(default_factory=dict)
+    search_kwargs: dict[str, Any] = Field(default_factory=dict, frozen=True)
     """Handed to the store's ``similarity_search_with_score``, such as ``{"filter": ...}``: sentences have the metadata
     of their document."""
     context_in_content: bool = False
     """Whether ``page_content`` begins with the passage's context."""
+    keywords: str | None = Field(default=None, frozen=True)
+    """Search for the words of the query, too: the language of the texts as an ISO 639-1 code, ``""`` for words as they
+    stand. The words are counted in memory, anew after each write; BM25 and the order of the store are joined by
+    reciprocal rank fusion, which helps where question and passage share words and hurts where they do not. None: by
+    vectors alone. Not together with ``search_kwargs``: words would be found past the store's filter."""
+
+    _words: PassageWords | None = PrivateAttr(default=None)
 
     @field_validator("splitter")
     @classmethod
@@ -104,6 +115,13 @@ class SentenceParentRetriever(BaseRetriever):
         if value is not None:
             core_splitter(value)
         return value
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Make what cuts texts into words, so that an unknown language is refused at once."""
+        super().model_post_init(context)
+        if self.keywords is not None and self.search_kwargs:
+            raise ValueError("search_kwargs reach the vector store alone, and words would be found past its filter")
+        self._words = None if self.keywords is None else PassageWords(self.keywords)
 
     def add_documents(self, documents: Iterable[Document]) -> list[str]:
         """Add documents, replacing those whose id is known; unchanged ones are not embedded again.
@@ -166,12 +184,12 @@ class SentenceParentRetriever(BaseRetriever):
     def _adding(self, documents: Sequence[CoreDocument], splitter: Splitter) -> Steps[list[str]]:
         entries = yield from self._entries([document.id for document in documents])
         spelled = canonical_json([splitter.settings(), self._vector_settings()])
-        changed: list[tuple[str, _Cut]] = []
+        changed: list[tuple[str, CutDocument]] = []
         for document in {document.id: document for document in documents}.values():
             version = content_id("parents", document.digest, canonical_json(document.metadata), spelled)
             entry = entries[document.id]
             if entry["version"] != version or entry["rest"]["parents"] or entry["rest"]["sentences"]:
-                changed.append((version, _cut(document, splitter)))
+                changed.append((version, cut_document(document, splitter)))
         if not changed:
             return [document.id for document in documents]
         for _, cut in changed:  # from here on everything that may be written is known to the next call
@@ -201,17 +219,49 @@ class SentenceParentRetriever(BaseRetriever):
     def _searching(self, query: str, k: int) -> Steps[list[Document]]:
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
+        if self._words is None:
+            near, live = yield from self._near(query, k)
+            return [self._document(id_, live[id_], near[id_], near[id_].score) for id_ in near]
+        near, live = yield from self._near(query, max(k, _POOL))
+        words = yield self, "scored_by_words", (query, max(k, _POOL)), {}
+        live |= yield from self._live([id_ for id_ in words if id_ not in live])
+        scores = {id_: score for id_, score in fused(near, words).items() if id_ in live}
+        return [self._document(id_, live[id_], near.get(id_), score) for id_, score in islice(scores.items(), k)]
+
+    def _near(self, query: str, k: int) -> Steps[tuple[dict[str, Parent], dict[str, dict[str, Any]]]]:
+        """Return the k passages whose sentences the vector store finds first, and what is kept of them."""
         fetch = max(_FIRST_FETCH * k, _LEAST_FETCH)
         while True:
             options = {**self.search_kwargs, "k": fetch}
             scored = yield self.vectorstore, "similarity_search_with_score", (query,), options
-            places = {str(rank): _places(document) for rank, (document, _) in enumerate(scored)}
-            parents = grouped([Hit(str(rank), float(score)) for rank, (_, score) in enumerate(scored)], places)
+            where = {str(rank): places(document) for rank, (document, _) in enumerate(scored)}
+            parents = grouped([Hit(str(rank), float(score)) for rank, (_, score) in enumerate(scored)], where)
             live = yield from self._live(list(parents))
             best = [id_ for id_ in parents if id_ in live][:k]
             if len(best) == k or len(scored) < fetch:
-                return [self._document(id_, live[id_], parents[id_]) for id_ in best]
+                return {id_: parents[id_] for id_ in best}, live
             fetch *= 2
+
+    def scored_by_words(self, query: str, count: int) -> dict[str, float]:
+        """Return the BM25 scores of the passages that have words of a query, by id, best first."""
+        if self._words is None:
+            raise ValueError("this retriever does not search for words; give it keywords=")
+        (state,) = self.byte_store.mget([_STATE])
+        return self._words.scores(state, self._passages, query, count)
+
+    async def ascored_by_words(self, query: str, count: int) -> dict[str, float]:
+        """Count and score words without blocking the event loop; see `scored_by_words`."""
+        return await asyncio.to_thread(self.scored_by_words, query, count)
+
+    def _passages(self) -> Iterator[tuple[str, str]]:
+        """Yield id and text of each live passage."""
+        keys = iter(list(self.byte_store.yield_keys(prefix=_SOURCE)))
+        while part := list(islice(keys, _GROUP)):
+            ids = [id_ for data in self.byte_store.mget(part) if data for id_ in _loaded(data)["parents"]]
+            for id_, data in zip(ids, self.byte_store.mget(ids), strict=True):
+                if data is not None:
+                    passage = _loaded(data)
+                    yield id_, "\n\n".join(filter(None, (passage["metadata"].get("context"), passage["text"])))
 
     def _live(self, ids: list[str]) -> Steps[dict[str, dict[str, Any]]]:
         """Return the passages of live versions."""
@@ -228,7 +278,8 @@ class SentenceParentRetriever(BaseRetriever):
         return {id_: _loaded(data) if data else _new(id_) for id_, data in zip(wanted, found, strict=True)}
 
     def _remember(self, entries: dict[str, dict[str, Any]], ids: list[str]) -> Steps[None]:
-        yield self.byte_store, "mset", ([(_key(id_), _spelled(entries[id_])) for id_ in ids],), {}
+        state = (_STATE, uuid4().bytes)  # those who have counted the words see that they have to do so again
+        yield self.byte_store, "mset", ([*((_key(id_), spelled(entries[id_])) for id_ in ids), state],), {}
 
     def _clean_up(self, entries: dict[str, dict[str, Any]], ids: list[str]) -> Steps[None]:
         """Delete what is not live."""
@@ -248,21 +299,21 @@ class SentenceParentRetriever(BaseRetriever):
             entries[name]["rest"] = {"parents": [], "sentences": []}
         yield from self._remember(entries, ids)
 
-    def _write(self, cuts: Sequence["_Cut"]) -> Steps[None]:
+    def _write(self, cuts: Sequence[CutDocument]) -> Steps[None]:
         embeddings: Any = self.vectorstore.embeddings
         if isinstance(embeddings, VectorDoor):
-            yield embeddings, "add_ready", (self.vectorstore, _embedded(embeddings, cuts)), {}
+            yield embeddings, "add_ready", (self.vectorstore, embedded_sentences(embeddings, cuts)), {}
             return
         documents = [document for cut in cuts for document in cut.sentences.values()]
         for start in range(0, len(documents), SLICE):
             yield from replacing(self.vectorstore, documents[start : start + SLICE], {})
 
-    def _document(self, id_: str, stored: dict[str, Any], parent: Any) -> Document:
+    def _document(self, id_: str, stored: dict[str, Any], parent: Parent | None, score: float) -> Document:
         metadata = dict(stored["metadata"])
-        matches = [[span.start, span.end] for _, span in parent.sentences[:_SHOWN]]
+        matches = [[span.start, span.end] for _, span in parent.sentences[:_SHOWN]] if parent else []
         context = metadata.get("context") if self.context_in_content else None
         content = f"{context}\n\n{stored['text']}" if context else stored["text"]
-        metadata |= {"chunk_id": id_, "score": parent.score, "matches": matches}
+        metadata |= {"chunk_id": id_, "score": score, "matches": matches}
         return Document(page_content=content, id=id_, metadata=metadata)
 
     def _vector_settings(self) -> Any:
@@ -273,78 +324,6 @@ class SentenceParentRetriever(BaseRetriever):
         if self.splitter is not None:
             return core_splitter(self.splitter)
         return index_splitter(wrap(self.vectorstore.embeddings), {})
-
-
-@dataclass(frozen=True)
-class _Cut:
-    """A document as it goes into both stores.
-
-    Attributes:
-        id: Id of the document.
-        units: Its chunks and sentences.
-        parents: The passages by id, as the key-value store keeps them.
-        sentences: The sentences by id, as the vector store keeps them.
-    """
-
-    id: str
-    units: Units
-    parents: dict[str, bytes]
-    sentences: dict[str, Document]
-
-
-def _cut(document: CoreDocument, splitter: Splitter) -> _Cut:
-    cut = units(document, splitter)
-    parents: dict[str, bytes] = {}
-    sentences: dict[str, Document] = {}
-    for chunk, spans in zip(cut.chunks, cut.sentences, strict=True):
-        passage = from_chunk(chunk)
-        place = json.loads(canonical_json(passage.metadata))
-        parents[chunk.id] = _spelled({"document": document.id, "text": passage.page_content, "metadata": place})
-        shift = place["start_index"] - chunk.start  # where the document is itself a slice of another
-        for span in spans:
-            id_ = span_id(cut.document, "sentence", (span,))
-            # A sentence may stand in several passages. Not every store can hold a list.
-            among = sentences[id_].metadata["parent_ids"].split(",") if id_ in sentences else []
-            metadata = {
-                **document.metadata,
-                "source_id": place["source_id"],
-                "start_index": shift + span.start,
-                "end_index": shift + span.end,
-                "parent_ids": ",".join(dict.fromkeys([*among, chunk.id])),
-            }
-            sentences[id_] = Document(page_content=span.of(cut.document.text), id=id_, metadata=metadata)
-    return _Cut(document.id, cut, parents, sentences)
-
-
-def _embedded(embeddings: Any, cuts: Sequence[_Cut]) -> Iterator[tuple[Document, list[float]]]:
-    """Yield each sentence once, with a vector that knows its first passage's context, or its whole document."""
-    if isinstance(embeddings, LateChunkingEmbeddings):
-        late = embeddings.late_pass.encode([cut.units for cut in cuts])
-        vectors = [vector for found in late for vector in found.sentence_vectors]
-    else:
-        texts = [
-            f"{chunk.context}\n\n{span.of(chunk.document.text)}" if chunk.context else span.of(chunk.document.text)
-            for cut in cuts
-            for chunk, spans in zip(cut.units.chunks, cut.units.sentences, strict=True)
-            for span in spans
-        ]
-        vectors = list(wrap(embeddings).encode(texts, Role.DOCUMENT))
-    place = iter(vectors)
-    for cut in cuts:
-        found: dict[str, Any] = {}
-        for spans in cut.units.sentences:
-            for span in spans:
-                found.setdefault(span_id(cut.units.document, "sentence", (span,)), next(place))
-        yield from ((sentence, found[id_].tolist()) for id_, sentence in cut.sentences.items())
-
-
-def _places(sentence: Document) -> list[tuple[str, Span]]:
-    """Return the passages that a sentence stands in, and where it stands; none if it is not one of ours."""
-    found = sentence.metadata
-    if "parent_ids" not in found:
-        return []
-    span = Span(int(found["start_index"]), int(found["end_index"]))
-    return [(id_, span) for id_ in found["parent_ids"].split(",")]
 
 
 def _new(id_: str) -> dict[str, Any]:
@@ -367,10 +346,6 @@ def _groups(documents: Iterable[Document]) -> Iterator[list[CoreDocument]]:
 
 def _key(source_id: str) -> str:
     return _SOURCE + content_id("source", source_id)
-
-
-def _spelled(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 def _loaded(data: bytes | None) -> dict[str, Any]:

@@ -29,7 +29,7 @@ Fusion = Literal["calibrated", "minmax", "rrf"]
 
 _BETA = {"calibrated": 2.0, "minmax": 1.0, "rrf": 1.0}
 _POOL = 100  # chunks of each side that are fused by their places among one another
-_RRF = 60  # Cormack, Clarke and Buettcher, 2009
+RRF = 60  # Cormack, Clarke and Buettcher, 2009
 
 
 class HybridSearch:
@@ -45,9 +45,9 @@ class HybridSearch:
         fusion: ``"calibrated"``: the similarity plus ``beta`` times the chunk's BM25 as a share of the query's ideal
             (`KeywordHits.ideal`). Keywords speak only as loudly as they match: a question in other words than the text
             is answered by similarity alone. Where vectors are not compared by cosine, the share is of the query's
-            similarity to itself (by distance, of its length). ``"minmax"``: both
-            scaled to [0, 1] over the 100 best chunks of either side, added with weights 1 and ``beta``. ``"rrf"``:
-            reciprocal rank fusion (Cormack et al., 2009) of the same, the second ranking weighted by ``beta``.
+            similarity to itself (by distance, of its length). ``"minmax"``: both scaled to [0, 1] over the 100 best
+            chunks of either side, added with weights 1 and ``beta``. ``"rrf"``: reciprocal rank fusion (Cormack et al.,
+            2009) of the same, the second ranking weighted by ``beta``.
         beta: Weight of the keywords, at least 0. None: 2 when calibrated, else 1.
 
     Raises:
@@ -156,4 +156,4 @@ def _min_max(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _reciprocal_ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Equal scores share the best rank."""
-    return 1.0 / (_RRF + 1 + np.searchsorted(np.sort(-scores), -scores))
+    return 1.0 / (RRF + 1 + np.searchsorted(np.sort(-scores), -scores))
