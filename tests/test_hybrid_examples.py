@@ -17,29 +17,29 @@ FILES = {
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "needs"), [("langchain_hybrid.py", "langchain_core"), ("llama_index_hybrid.py", "llama_index.core")]
-)
-def test_the_code_is_found_by_keywords(tmp_path, name, needs):
-    pytest.importorskip(needs)
-    shutil.copy(EXAMPLES / name, tmp_path)
-    (tmp_path / "notes").mkdir()
+def run(folder, name, *options):
+    """Return the file and the score of each passage, by vectors and with keywords as well."""
+    shutil.copy(EXAMPLES / name, folder)
+    (folder / "notes").mkdir()
     for file, text in FILES.items():
-        (tmp_path / "notes" / file).write_text(text)
+        (folder / "notes" / file).write_text(text)
+    command = [sys.executable, name, "notes", "What does error E1047 mean on the display of the printer?", *options]
+    result = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", timeout=300, check=False)
+    assert result.returncode == 0, result.stderr
+    parts = [part.splitlines()[1:] for part in result.stdout.split("== ")[1:]]
+    return [{line.split()[1].split(":")[0]: float(line.split()[0]) for line in lines} for lines in parts]
 
-    def run(*options):
-        command = [sys.executable, name, "notes", "What does error E1047 mean on the display of the printer?", *options]
-        result = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=300, check=False)
-        assert result.returncode == 0, result.stderr
-        return [part.splitlines()[1:] for part in result.stdout.split("== ")[1:]]
 
-    def scores(lines):
-        return {line.split()[1].split(":")[0]: float(line.split()[0]) for line in lines}
-
-    dense, hybrid = map(scores, run())
+def test_keywords_lift_the_code(tmp_path):
+    pytest.importorskip("langchain_core")
+    dense, hybrid = run(tmp_path, "langchain_hybrid.py")
     assert dense.keys() == hybrid.keys() == set(FILES)
     gained = {file: hybrid[file] - dense[file] for file in FILES}
     assert gained["errors.md"] > 0.05
     assert gained["warranty.txt"] < 0.01
-    for lines in run("-k", "2", "--pattern", "E10[0-9]+"):
-        assert list(scores(lines)) == ["errors.md"]
+
+
+def test_a_pattern_leaves_out_the_rest(tmp_path):
+    pytest.importorskip("llama_index.core")
+    for found in run(tmp_path, "llama_index_hybrid.py", "-k", "2", "--pattern", "E10[0-9]+"):
+        assert list(found) == ["errors.md"]

@@ -321,3 +321,14 @@ def test_calibration_follows_the_length_of_vectors(similarity):
             found = HybridSearch(directory, encoder).search("thing3x2 says something else in line 4", 6)
             rankings.append([match.chunk.id for match in found])
     assert rankings[0] == rankings[1]
+
+
+def test_a_search_ends_when_it_has_seen_enough(directory, monkeypatch):
+    sure = HybridSearch(directory, ENCODER).search("thing7x3 costs", 5)
+    fetched, real = [], ranking.Probe.hits
+    monkeypatch.setattr(ranking, "_ENOUGH_FETCH", 1)
+    monkeypatch.setattr(ranking.Probe, "hits", lambda self, fetch: fetched.append(fetch) or real(self, fetch))
+    found = HybridSearch(directory, ENCODER, beta=1e-9).search("thing7x3 costs", 5)
+    assert fetched == [40]
+    assert len(found) == 5
+    assert found[0].chunk == sure[0].chunk

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _FIRST_FETCH = 8  # hits fetched per chunk wanted, doubled while they do not suffice
 _LEAST_FETCH = 32
 _MOST_FETCH = 2_048  # beyond it, what passes a filter is looked for in the ledger and scored one by one
+_ENOUGH_FETCH = 16_384  # beyond it, the best chunks so far are good enough
 _BONUS_SHARE = 4  # hits fetched per chunk that is looked at for its bonus
 _ATTEMPTS = 100  # how often a read is begun again because documents were committed meanwhile
 
@@ -91,7 +92,7 @@ def searched(
 def best(probe: Probe, keep: ChunkFilter, k: int, bonus: Mapping[Place, float] | None = None) -> list[Ranked] | None:
     """Rank chunks by their similarity and a bonus.
 
-    Hits are fetched until no chunk that was not seen can be among the best k.
+    Hits are fetched until no chunk that was not seen can be among the best k, or until there are 16,384 of them.
 
     Args:
         probe: The query.
@@ -124,13 +125,16 @@ def best(probe: Probe, keep: ChunkFilter, k: int, bonus: Mapping[Place, float] |
                 if keep.passes(place)
             ]
         ranked.sort(key=order)
-        if near.bound == -np.inf or (len(ranked) >= k and ranked[k - 1].score >= near.bound):
+        is_sure = near.bound == -np.inf or (len(ranked) >= k and ranked[k - 1].score >= near.bound)
+        if is_sure or (len(ranked) >= k and fetch >= _ENOUGH_FETCH):
             return ranked[:k]
         fetch *= 2
 
 
 def _with_bonus(probe: Probe, keep: ChunkFilter, near: Near, bonus: Mapping[Place, float], count: int) -> Near | None:
     """Add the chunks with the largest bonus."""
+    if near.bound == -np.inf:  # there are no others
+        return near
     passing = filter(keep.passes, bonus)
     largest = list(islice(passing, count))
     following = next(passing, None)
