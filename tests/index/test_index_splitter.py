@@ -56,7 +56,9 @@ def test_a_layout_splitter_comes_back_with_its_boundaries():
     assert index_splitter(ENCODER, {"splitter": splitter.settings()}).settings() == splitter.settings()
     smaller = index_splitter(ENCODER, {"splitter": splitter.settings()}, max_tokens=15)
     assert (smaller.target, smaller.context_tokens, len(smaller.boundaries)) == (15, 7, 2)
-    for options in ({"notes": ScopeNotes()}, {"reader": LayoutReader()}):
+    read = LayoutSplitter(90, tokenizer=ENCODER, notes=ScopeNotes(), reader=LayoutReader("html"))
+    assert index_splitter(ENCODER, {"splitter": read.settings()}).settings() == read.settings()
+    for options in ({"notes": lambda _: []}, {"reader": lambda document: document}, {"notes": ScopeNotes(limit=3)}):
         written = LayoutSplitter(90, tokenizer=ENCODER, **options)
         with pytest.raises(DocumentError, match="'layout', which has to be given again"):
             index_splitter(ENCODER, {"splitter": written.settings()})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from rag_embeddings.errors import DocumentError
+from rag_embeddings.read.layout import Layout, LayoutReader
+from rag_embeddings.read.scope import ScopeNotes
 from rag_embeddings.split.base import DEFAULT_MAX_TOKENS, DEFAULT_TOKENIZER
 from rag_embeddings.split.boundaries import Boundary
 from rag_embeddings.split.layout import LayoutSplitter
@@ -22,7 +24,9 @@ _KINDS: dict[str, type[RecursiveSplitter | SlidingWindowSplitter | LayoutSplitte
     SlidingWindowSplitter.kind: SlidingWindowSplitter,
     LayoutSplitter.kind: LayoutSplitter,
 }
-_FUNCTIONS = ("notes", "reader")  # of a layout splitter: a name does not bring them back
+# Functions that a layout splitter may have been given, by what it calls them. Others' names do not bring them back.
+_NOTES = {ScopeNotes().name: ScopeNotes()}
+_READERS = {reader.name: reader for reader in map(LayoutReader, get_args(Layout))}
 
 
 def index_splitter(
@@ -59,16 +63,21 @@ def index_splitter(
         budget = DEFAULT_MAX_TOKENS if fitting is None else min(DEFAULT_MAX_TOKENS, max(fitting, 1))
         return _KINDS[kind or RecursiveSplitter.kind](**({"max_tokens": budget} | given), tokenizer=tokenizer)
     written = stored.get("splitter")
-    if written not in _KINDS or any(name in stored for name in _FUNCTIONS):
+    notes, reader = stored.get("notes"), stored.get("reader")
+    if written not in _KINDS or (notes and notes not in _NOTES) or (reader and reader not in _READERS):
         raise DocumentError(f"this index was last written with the splitter {written!r}, which has to be given again")
     names = {"max_tokens", "language"}
     if kind in {None, written}:  # what is meant for one kind of splitter may be wrong for another
-        names |= {"overlap", "boundaries"}
+        names |= {"overlap", "boundaries", "notes", "reader"}
         if max_tokens is None and written != SlidingWindowSplitter.kind:  # these belong to their budget
             names |= {"target", "context_tokens"}
     kept = {name: value for name, value in stored.items() if name in names}
     if "boundaries" in kept:
         kept["boundaries"] = [Boundary(*fields) for fields in kept["boundaries"]]
+    if "notes" in kept:
+        kept["notes"] = _NOTES[kept["notes"]]
+    if "reader" in kept:
+        kept["reader"] = _READERS[kept["reader"]]
     splitter = _KINDS[kind or written](**(kept | given), tokenizer=tokenizer)
     if splitter.counter.name != stored["tokenizer"]:
         raise DocumentError(
