@@ -34,7 +34,7 @@ _LEAST_FETCH = 32
 _GROUP = 32  # documents written at a time
 _SHOWN = 5  # sentences shown with a passage
 _SOURCE = "sources/"
-_STATE = "state"
+_STATE = "passages/state"
 _POOL = 100  # passages of each side whose ranks are joined
 
 
