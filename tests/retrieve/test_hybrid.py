@@ -112,7 +112,7 @@ def test_the_other_fusions(directory, fusion, query, k, beta):
     def fused(scores):
         if fusion == "minmax":
             return (scores - scores.min()) / np.ptp(scores)
-        return 1 / (61 + np.array([(scores > score + 1e-7).sum() for score in scores]))
+        return 1 / (61 + np.array([(scores > score + 1e-6).sum() for score in scores]))
 
     assert_ranking(matches, chunks, fused(similarity) + beta * np.where(keywords > 0, fused(keywords), 0), k)
 

@@ -155,5 +155,6 @@ def _min_max(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _reciprocal_ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Equal scores share the best rank."""
-    return 1.0 / (RRF + 1 + np.searchsorted(np.sort(-scores), -scores))
+    """Equal scores share the best rank, also where they are equal but for rounding."""
+    rounded = np.round(-scores, 6)
+    return 1.0 / (RRF + 1 + np.searchsorted(np.sort(rounded), rounded))
