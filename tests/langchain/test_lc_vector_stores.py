@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.indexing import InMemoryRecordManager, index
@@ -226,6 +227,10 @@ def test_stores_made_of_documents_hold_what_an_index_finds(tmp_path):
     store = ChromaVectorStore.from_documents(documents(9), EMBEDDINGS, directory=tmp_path, collection="nine")
     assert store.as_retriever(search_kwargs={"k": 1, "filter": {"n": 4}}).invoke("any")[0].id == "id-4"
     store.close()
+    with pytest.raises(ValueError, match="as many metadatas"):
+        ChromaVectorStore.from_texts(["a"], EMBEDDINGS, [], directory=tmp_path)
+    with FileLock(tmp_path / "writer.lock", timeout=0):
+        pass  # it is free
     other = ChromaVectorStore(EMBEDDINGS, tmp_path, collection="other")
     assert other.similarity_search("any") == []
     other.close()

@@ -77,7 +77,11 @@ class RecordVectorStore(VectorStore):
     ) -> Self:
         """Make a store and add texts; ``options`` are those of the constructor."""
         store = cls(embedding, **options)
-        store.add_texts(texts, metadatas, ids=ids)
+        try:
+            store.add_texts(texts, metadatas, ids=ids)
+        except BaseException:
+            store.close()  # nobody else could, and others may want to write
+            raise
         return store
 
     # --- writing -----------------------------------------------------------------------------------------------------
@@ -271,7 +275,7 @@ def _dumped(metadata: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return {**kept, _WHOLE: json.dumps(metadata, allow_nan=False)}
     except (TypeError, ValueError) as error:
-        raise DocumentError(f"the metadata of a document is not JSON: {error}; it has {sorted(metadata)}") from error
+        raise DocumentError(f"the metadata of a document is not JSON: {error}; it has {list(metadata)}") from error
 
 
 def _document(record: Record) -> Document:
