@@ -22,13 +22,12 @@ import subprocess
 import sys
 import time
 import warnings
-from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from late_peers import chonkie_layout, counting, installed, semantic_pipelines
 
 from rag_embeddings import (
     Chunk,
@@ -37,14 +36,13 @@ from rag_embeddings import (
     Match,
     RecursiveSplitter,
     Role,
-    Span,
     TransformerEncoder,
     Units,
     find_files,
     read_file,
 )
 from rag_embeddings.encode.late import units
-from rag_embeddings.encode.resolve import resolve
+from rag_embeddings.encode.windows import Windows
 from rag_embeddings.evaluate import compare, evaluate, load_questions
 
 if TYPE_CHECKING:
@@ -56,7 +54,6 @@ if TYPE_CHECKING:
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "chunk_eval"
 METRICS = ("recall@5", "recall@500_tokens", "recall@1000_tokens")
-MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 def main() -> None:
@@ -65,6 +62,7 @@ def main() -> None:
     parser.add_argument("part", choices=("quality", "speed", "memory", "memory-of"))
     parser.add_argument("--data", type=Path, default=DATA, help="folder with text files and questions.csv")
     parser.add_argument("--questions", nargs="+", default=["questions.csv", "questions_paraphrased.csv"])
+    parser.add_argument("--window", type=int, help="tokens in a window in `quality` (default: all the model takes)")
     parser.add_argument("--repeat", type=int, default=1, help="runs of each pipeline in `speed`, interleaved")
     parser.add_argument("--precision", nargs="+", default=["fp32", "bf16"], help="ours in `speed`")
     parser.add_argument("--threads", type=int, help="threads that torch may use (default: its own number)")
@@ -84,7 +82,7 @@ def main() -> None:
         return
     documents = [read_file(path) for path in find_files([options.data])]
     if options.part == "quality":
-        quality(documents, options.data, options.questions)
+        quality(documents, options.data, options.questions, Windows(options.window))
     else:
         speed(documents, options.data, options)
 
@@ -92,7 +90,7 @@ def main() -> None:
 # --- quality ---------------------------------------------------------------------------------------------------------
 
 
-def quality(documents: Sequence[Document], folder: Path, files: Sequence[str]) -> None:
+def quality(documents: Sequence[Document], folder: Path, files: Sequence[str], windows: Windows) -> None:
     """Print recall of late and re-embedded vectors on the same boundaries."""
     encoder = TransformerEncoder()
     asked = {name: load_questions(folder / name, documents) for name in files if (folder / name).is_file()}
@@ -106,7 +104,7 @@ def quality(documents: Sequence[Document], folder: Path, files: Sequence[str]) -
     for layout, (cut, theirs) in layouts.items():
         chunks = [chunk for item in cut for chunk in item.chunks]
         owners = np.repeat(np.arange(len(chunks)), [len(spans) for item in cut for spans in item.sentences])
-        vectors, sentences = encoded(encoder, cut, theirs)
+        vectors, sentences = encoded(encoder, windows, cut, theirs)
         print(f"== {layout}: {len(chunks)} chunks")
         for name, questions in asked.items():
             ranks = {
@@ -125,7 +123,7 @@ def quality(documents: Sequence[Document], folder: Path, files: Sequence[str]) -
 
 
 def encoded(
-    encoder: TransformerEncoder, cut: Sequence[Units], theirs: Vectors | None
+    encoder: TransformerEncoder, windows: Windows, cut: Sequence[Units], theirs: Vectors | None
 ) -> tuple[dict[str, Vectors], dict[str, Vectors]]:
     """Encode chunks and sentences in every way, and print what each cost."""
     chunk_texts = [chunk.text for item in cut for chunk in item.chunks]
@@ -133,7 +131,7 @@ def encoded(
     own = sum(len(ids) for ids in _ids(encoder, [item.document.text for item in cut]))
     model = _local_model(encoder)
     with counting(model, "late, chunks and sentences", own):
-        late = list(LatePass(encoder).encode_many(cut))
+        late = list(LatePass(encoder, windows=windows).encode_many(cut))
     with counting(model, "re-embedded chunks", own):
         plain = encoder.encode(chunk_texts, Role.DOCUMENT)
     with counting(model, "re-embedded sentences", own):
@@ -155,37 +153,6 @@ def encoded(
         "mix=0.5": mixed / np.linalg.norm(mixed, axis=1, keepdims=True),
     }
     return vectors, sentences
-
-
-def chonkie_layout(documents: Sequence[Document], size: int) -> tuple[list[Units], Vectors]:
-    """Let chonkie cut and encode."""
-    from chonkie import LateChunker
-    from chonkie.embeddings import SentenceTransformerEmbeddings
-    from sentence_transformers import SentenceTransformer
-
-    model = SentenceTransformerEmbeddings(SentenceTransformer(str(resolve(MODEL).folder)))
-    chunker = LateChunker(embedding_model=model, chunk_size=size)
-    cut, vectors = [], []
-    with counting(chunker.embedding_model.model, f"chonkie LateChunker {size}"):
-        for document in documents:
-            found = [item for item in chunker.chunk(document.text) if item.text.strip()]
-            vectors.extend(item.embedding for item in found)
-            cut.append(units(document, _Given([Span(item.start_index, item.end_index) for item in found])))
-    matrix = np.array(vectors, dtype=np.float32)
-    return cut, matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
-
-
-class _Given:
-    """A splitter whose boundaries are somebody else's."""
-
-    def __init__(self, spans: Sequence[Span]) -> None:
-        self.spans = spans
-
-    def split(self, document: Document) -> list[Chunk]:
-        return [Chunk(document, (span,)) for span in self.spans]
-
-    def settings(self) -> dict[str, Any]:
-        return {"splitter": "given"}
 
 
 def best_of(scores: Vectors, owners: np.ndarray[Any, Any], count: int) -> Vectors:
@@ -238,7 +205,9 @@ def speed(documents: Sequence[Document], folder: Path, options: argparse.Namespa
     encoders = [TransformerEncoder(precision=precision) for precision in options.precision]
     queries = encoders[0].encode([question.text for question in questions], Role.QUERY)
     own = sum(len(ids) for ids in _ids(encoders[0], [document.text for document in documents]))
-    pipelines = {name: pipeline for encoder in encoders for name, pipeline in _ours(encoder)} | dict(_peers())
+    pipelines = {name: pipeline for encoder in encoders for name, pipeline in _ours(encoder)} | dict(
+        semantic_pipelines()
+    )
     seconds: dict[str, list[float]] = {name: [] for name in pipelines}
     busy: dict[str, list[float]] = {name: [] for name in pipelines}
     recalls: dict[str, float] = {}
@@ -281,63 +250,6 @@ def _ours(encoder: TransformerEncoder) -> Iterator[tuple[str, tuple[Any, Any]]]:
     yield f"ours, two passes, {encoder.precision}", (model, ours(semantic))
 
 
-def _peers() -> Iterator[tuple[str, tuple[Any, Any]]]:
-    folder = str(resolve(MODEL).folder)
-    if installed("langchain_experimental") and installed("langchain_huggingface"):
-        from langchain_experimental.text_splitter import SemanticChunker
-        from langchain_huggingface import HuggingFaceEmbeddings
-
-        embeddings = HuggingFaceEmbeddings(model_name=folder)
-
-        def langchain(documents: Sequence[Document]) -> tuple[list[Chunk], Vectors]:
-            chunker = SemanticChunker(embeddings)
-            texts = [chunker.split_text(document.text) for document in documents]
-            vectors = embeddings.embed_documents([text for part in texts for text in part])
-            return _located(documents, texts), np.array(vectors, dtype=np.float32)
-
-        yield "LangChain SemanticChunker", (embeddings._client, langchain)  # noqa: SLF001
-    if installed("llama_index.embeddings.huggingface"):
-        from llama_index.core.node_parser import SemanticSplitterNodeParser
-        from llama_index.core.schema import Document as LlamaIndexDocument
-        from llama_index.embeddings.huggingface import HuggingFaceEmbedding
-
-        embed_model = HuggingFaceEmbedding(folder, device="cpu")
-
-        def llama_index(documents: Sequence[Document]) -> tuple[list[Chunk], Vectors]:
-            parser = SemanticSplitterNodeParser(embed_model=embed_model)
-            texts = [
-                [node.text for node in parser.get_nodes_from_documents([LlamaIndexDocument(text=document.text)])]
-                for document in documents
-            ]
-            vectors = embed_model.get_text_embedding_batch([text for part in texts for text in part])
-            return _located(documents, texts), np.array(vectors, dtype=np.float32)
-
-        yield "LlamaIndex SemanticSplitter", (embed_model._model, llama_index)  # noqa: SLF001
-
-
-def installed(module: str) -> bool:
-    """Return whether a module of a peer is installed, and what it is part of."""
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
-
-
-def _located(documents: Sequence[Document], texts: Sequence[Sequence[str]]) -> list[Chunk]:
-    """Find chunks whose place their splitter did not tell; white space may have been changed."""
-    found = []
-    for document, parts in zip(documents, texts, strict=True):
-        places = [index for index, char in enumerate(document.text) if not char.isspace()]
-        dense = "".join(document.text[index] for index in places)
-        at = 0
-        for part in parts:
-            wanted = "".join(part.split())
-            start = dense.index(wanted, at) if wanted else at
-            at = start + len(wanted)
-            found.append(Chunk(document, (Span(places[min(start, len(places) - 1)], places[max(at - 1, 0)] + 1),)))
-    return found
-
-
 # --- memory ----------------------------------------------------------------------------------------------------------
 
 
@@ -366,38 +278,6 @@ def memory_of(tokens: int) -> None:
         f"{own} tokens, {len(late.chunks)} chunks, {len(late.sentence_vectors)} sentences: {taken:.1f} s "
         f"({1e3 * taken / own:.2f} ms a token), peak {peak:.0f} MiB, {peak - before:.0f} above the loaded model"
     )
-
-
-# --- counting --------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def counting(model: Any, title: str, own: int = 0) -> Iterator[list[float]]:
-    """Count tokens that enter a `LocalModel` or a SentenceTransformer, padding included, and the time."""
-    seen = [0]
-
-    def count(_: Any, arguments: Any) -> None:
-        seen[0] += arguments[0]["input_ids"].numel()
-
-    def counted(*arguments: Any) -> Any:
-        features = make(*arguments)
-        seen[0] += features["input_ids"].numel()
-        return features
-
-    make = getattr(model, "_features", None)
-    if make is not None:  # ours prepares its layers in another way
-        model._features, remove = counted, lambda: delattr(model, "_features")  # noqa: SLF001
-    else:
-        remove = model[0].register_forward_pre_hook(count).remove
-    taken = [0.0]
-    began = time.perf_counter()
-    try:
-        yield taken
-    finally:
-        remove()
-        taken[0] = time.perf_counter() - began
-    per_token = f", {seen[0] / own:.2f} for each of the text's" if own else ""
-    print(f"  [{title}: {seen[0]} tokens through the model{per_token}, {taken[0]:.1f} s]", flush=True)
 
 
 def _local_model(encoder: TransformerEncoder) -> Any:
