@@ -10,7 +10,7 @@ from rag_embeddings.encode.late import Units
 from rag_embeddings.index.pipeline import stamped
 from rag_embeddings.store import postings
 from rag_embeddings.store.base import Record
-from rag_embeddings.store.keywords import counted, keyword_words
+from rag_embeddings.store.keywords import counted
 from rag_embeddings.store.records import filterable
 from rag_embeddings.testing.faults import failpoint
 from rag_embeddings.text import canonical_json
@@ -109,20 +109,11 @@ class Writer:
             self._store(view.chunks, _chunk_units(versions), siblings)
             self._late = {}
             failpoint("index.after_chunks")
-            words = keyword_words(self._ledger)
-            found = (
-                []
-                if words is None
-                else [
-                    chunk
-                    for number, version in zip(numbers, versions, strict=True)
-                    for chunk in counted(words, number, version.chunks)
-                ]
-            )
+            chunks = {number: version.chunks for number, version in zip(numbers, versions, strict=True)}
+            keywords = counted(self._ledger, chunks)
             with self._ledger.writing():
                 self._ledger.commit(numbers)
-                if words is not None:
-                    postings.add(self._ledger, found)
+                postings.add(self._ledger, keywords)
                 self._ledger.remember("settings", self._pipeline.settings())
             failpoint("index.after_commit")
         self.chunks += sum(len(version.chunks) for version in versions)

@@ -19,7 +19,7 @@ from rag_embeddings.store.ledger import Place
 from rag_embeddings.store.words import Words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -83,7 +83,7 @@ def turn_on(ledger: Ledger, words: Words) -> None:
     with ledger.writing():
         postings.clear(ledger)
         for number in ledger.live_versions():
-            postings.add(ledger, counted(words, number, ledger.chunks(number)))
+            postings.add(ledger, _counted(words, {number: ledger.chunks(number)}))
         ledger.remember(_KEY, words.settings())
         ledger.advance()
 
@@ -96,16 +96,27 @@ def turn_off(ledger: Ledger) -> None:
         ledger.advance()
 
 
-def counted(words: Words, number: int, chunks: Iterable[Chunk]) -> Iterator[Counted]:
-    """Count the words of a version's chunks, context included: what is embedded is what is searched.
+def counted(ledger: Ledger, chunks: Mapping[int, Sequence[Chunk]]) -> list[Counted]:
+    """Count the words of chunks that are about to be live, as `postings.add` takes them.
 
     Args:
-        words: Cuts texts into words.
-        number: The number of the version.
-        chunks: Its chunks in order.
+        ledger: Says whether there are keywords; nothing is counted if there are none.
+        chunks: By the number of their version, in order.
+
+    Raises:
+        MissingExtraError: If what the index was written with is not installed.
     """
-    for ordinal, chunk in enumerate(chunks):
-        yield number, ordinal, Counter(words.of(chunk.embedding_text))
+    words = keyword_words(ledger)
+    return [] if words is None else _counted(words, chunks)
+
+
+def _counted(words: Words, chunks: Mapping[int, Sequence[Chunk]]) -> list[Counted]:
+    """Context counts: what is embedded is what is searched."""
+    return [
+        (number, ordinal, Counter(words.of(chunk.embedding_text)))
+        for number, group in chunks.items()
+        for ordinal, chunk in enumerate(group)
+    ]
 
 
 def keyword_hits(ledger: Ledger, query: str) -> KeywordHits:

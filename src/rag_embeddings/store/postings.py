@@ -72,6 +72,8 @@ def add(database: Database, chunks: Iterable[Counted]) -> None:
         length = sum(counts.values())
         owners.append((version, ordinal, length, " ".join(counts)))
         rows += [(word, version, ordinal, count, length) for word, count in counts.items()]
+    if not owners:  # perhaps because there are no tables
+        return
     rows.sort()  # neighbours in the table are written one after the other
     database.execute_many("INSERT INTO keyword_chunks VALUES (?, ?, ?, ?)", owners)
     database.execute_many("INSERT INTO postings VALUES (?, ?, ?, ?, ?)", rows)
