@@ -199,6 +199,17 @@ def test_many_copies_do_not_make_many_links():
         assert {one for one, _ in found} == {(item.id, 0) for item in items}
 
 
+def test_a_document_that_repeats_itself_is_linked_with_others_all_the_same():
+    """Its own chunks are the most similar ones, more of them than are fetched at first."""
+    items = [document("long", *(f"ale bee cow {n}" for n in range(100))), document("other", "ale bee dog")]
+    with IndexDirectory.open(None) as directory:
+        indexer(directory, links=LinkRule(0.5, 1)).upsert(items[1:])
+        indexer(directory).upsert(items[:1])
+        found = rows(directory)
+        assert set(found) == set(expected(items, RULE))
+        assert len(found) > 100
+
+
 def _upsert_in_child(path, failpoint):
     os.environ[faults.VARIABLE] = failpoint
     with faults.watched(faults._from_environment()), IndexDirectory.open(path, create=True) as directory:

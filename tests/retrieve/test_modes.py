@@ -281,6 +281,20 @@ def test_merging_takes_up_what_touches_until_one_passage_more_would_begin(direct
     assert scores == sorted(scores, reverse=True)
 
 
+@pytest.mark.parametrize(("named", "whole"), [("ale bee", False), ("ale bee cow", True)])
+def test_half_of_a_section_is_not_most_of_it(named, whole):
+    document = Document("# A\nale\ndog\nbee\ncow\n# B\nelm\n", "d")
+    with IndexDirectory.open(None) as directory:
+        Indexer(directory, Pipeline(ENCODER, Lines()), keywords=False).upsert([document])
+        words = len(named.split())
+        options = {"merge": Merge(0.5), "tokenizer": len, "k": words}
+        pattern = named.replace(" ", "|")
+        found = Retrieval(directory, ENCODER, pattern=pattern, **options).search(named)
+    texts = [match.chunk.text for match in found]
+    assert texts == (["ale\ndog\nbee\ncow"] if whole else texts)
+    assert whole or sorted(texts) == sorted(named.split())
+
+
 def test_what_parts_say_about_themselves_is_kept_where_it_can_be():
     document = Document("One.\nTwo.\nThree.", "d")
     note = "All numbers are in millions."
