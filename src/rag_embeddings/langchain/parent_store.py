@@ -38,6 +38,19 @@ _STATE = "passages/state"
 _POOL = 100  # passages of each side whose ranks are joined
 
 
+class _Work:
+    """Calls what keeps the processor busy; async callers have it done in a thread."""
+
+    def call(self, function: Any, *arguments: Any) -> Any:
+        return function(*arguments)
+
+    async def acall(self, function: Any, *arguments: Any) -> Any:
+        return await asyncio.to_thread(function, *arguments)
+
+
+_WORK = _Work()
+
+
 class SentenceParentRetriever(BaseRetriever):
     """Finds single sentences in any vector store, returns the passages they stand in from any key-value store.
 
@@ -80,7 +93,7 @@ class SentenceParentRetriever(BaseRetriever):
     ``source_id``, ``start_index``, ``end_index``, ``chunk_id``, ``score`` and ``matches``, as those of
     `SentenceParentIndex`; ``score`` is what the vector store gives its best sentence, which may be a distance.
 
-    One process at a time should write.
+    One thread of one process at a time should write; any number may read.
     """
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
@@ -140,7 +153,7 @@ class SentenceParentRetriever(BaseRetriever):
 
     async def aadd_documents(self, documents: Iterable[Document]) -> list[str]:
         """Add documents through the async methods of both stores; see `add_documents`."""
-        splitter = self._splitter()
+        splitter = await asyncio.to_thread(self._splitter)
         return [id_ for group in _groups(documents) for id_ in await arun(self._adding(group, splitter))]
 
     def delete(self, ids: Sequence[str]) -> None:
@@ -189,13 +202,14 @@ class SentenceParentRetriever(BaseRetriever):
             version = content_id("parents", document.digest, canonical_json(document.metadata), spelled)
             entry = entries[document.id]
             if entry["version"] != version or entry["rest"]["parents"] or entry["rest"]["sentences"]:
-                changed.append((version, cut_document(document, splitter)))
+                cut = yield _WORK, "call", (cut_document, document, splitter), {}
+                changed.append((version, cut))
         if not changed:
             return [document.id for document in documents]
         for _, cut in changed:  # from here on everything that may be written is known to the next call
             _note(entries[cut.id], parents=list(cut.parents), sentences=list(cut.sentences))
-        yield self.byte_store, "mset", ([(key, data) for _, cut in changed for key, data in cut.parents.items()],), {}
         yield from self._remember(entries, [cut.id for _, cut in changed])
+        yield self.byte_store, "mset", ([(key, data) for _, cut in changed for key, data in cut.parents.items()],), {}
         yield from self._write([cut for _, cut in changed])
         for version, cut in changed:  # the moment from which the new version is found, and the former is not
             entry = entries[cut.id]
@@ -223,7 +237,7 @@ class SentenceParentRetriever(BaseRetriever):
             near, live = yield from self._near(query, k)
             return [self._document(id_, live[id_], near[id_], near[id_].score) for id_ in near]
         near, live = yield from self._near(query, max(k, _POOL))
-        words = yield self, "scored_by_words", (query, max(k, _POOL)), {}
+        words = yield _WORK, "call", (self.scored_by_words, query, max(k, _POOL)), {}
         live |= yield from self._live([id_ for id_ in words if id_ not in live])
         scores = {id_: score for id_, score in fused(near, words).items() if id_ in live}
         return [self._document(id_, live[id_], near.get(id_), score) for id_, score in islice(scores.items(), k)]
@@ -248,10 +262,6 @@ class SentenceParentRetriever(BaseRetriever):
             raise ValueError("this retriever does not search for words; give it keywords=")
         (state,) = self.byte_store.mget([_STATE])
         return self._words.scores(state, self._passages, query, count)
-
-    async def ascored_by_words(self, query: str, count: int) -> dict[str, float]:
-        """Count and score words without blocking the event loop; see `scored_by_words`."""
-        return await asyncio.to_thread(self.scored_by_words, query, count)
 
     def _passages(self) -> Iterator[tuple[str, str]]:
         """Yield id and text of each live passage."""
