@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="rounds (default 7)")
     parser.add_argument("--threads", type=int, default=2, help="threads that torch may use (default 2)")
     parser.add_argument("--callers", type=int, default=16, help="threads that ask one text each (default 16)")
-    parser.add_argument("--only", choices=("even", "mixed", "callers"), help="run one part (default all)")
+    parser.add_argument("--only", choices=("even", "mixed", "callers", "profile"), help="run one part (default all)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
 
@@ -87,6 +87,9 @@ def main() -> None:
         print("matrix product: " + ", ".join(f"{median(r) / 1e9:.0f} GFLOP/s in {name}" for name, r in rates.items()))
     if options.only in (None, "callers"):
         coalescing(ours, others, tokenizer, options)
+    if options.only in (None, "profile"):
+        for name, encoder in ours.items():
+            profile(name, encoder, options.rounds)
 
 
 def documents(encoder: TransformerEncoder) -> Encode:
@@ -187,6 +190,25 @@ def coalescing(
         print(f"{name:28}{len(texts) / median(spent):10,.0f}{len(texts) / min(spent):8,.0f}")
     alone = documents(ours["fp32"])(texts)
     print(f"min cosine of shared to separate batches, fp32: {least_cosine(alone, vectors['ours fp32']):.7f}")
+
+
+def profile(name: str, encoder: TransformerEncoder, rounds: int) -> None:
+    """Print what the model spends its time on: eight windows of 256 tokens, one thread, the least of the rounds."""
+    model = encoder._load()[0]  # noqa: SLF001
+    windows = [np.arange(1000 + 256 * number, 1256 + 256 * number) for number in range(8)]
+    least: dict[str, float] = {}
+    for _ in range(rounds + 1):
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+            model.states(windows, Role.DOCUMENT, alone=False)
+        for found in seen.key_averages():
+            least[found.key] = min(least.get(found.key, np.inf), found.self_cpu_time_total)
+    total = sum(least.values())
+    linear = sum(spent for key, spent in least.items() if "linear" in key or "addmm" in key)
+    attention = sum(spent for key, spent in least.items() if "attention" in key)
+    print(
+        f"{name}, windows of 256 tokens: linear layers {linear / total:.0%}, attention {attention / total:.0%}, "
+        f"everything else {1 - (linear + attention) / total:.0%}"
+    )
 
 
 def make_texts(tokenizer: Any, count: int, low: int, high: int) -> list[str]:
