@@ -10,9 +10,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from index_corpus import in_child
+from index_corpus import in_child, pipe, start
 from rag_embeddings.encode.base import Role
-from rag_embeddings.errors import StoreError
+from rag_embeddings.errors import StoreError, StoreLockedError
 from rag_embeddings.index.indexer import Indexer
 from rag_embeddings.index.pipeline import Pipeline
 from rag_embeddings.retrieve.search import Retrieval
@@ -225,6 +225,35 @@ def test_a_killed_run_is_taken_up_by_the_next(tmp_path, failpoint):
         indexer(directory, links=RULE).upsert(items)
         assert without_links(directory.ledger) == []
         check(directory, items)
+
+
+def _hold_unlinked(path, here):
+    with IndexDirectory.open(path) as directory:
+        indexer(directory).upsert([document("b", "ale bee")])
+        with directory.ledger.writing():  # as in the moment before it links them
+            directory.ledger.execute("DELETE FROM linked")
+        here.send("holding")
+        here.recv()
+
+
+def test_unchanged_documents_need_no_lock_while_another_process_is_about_to_link(tmp_path):
+    with IndexDirectory.open(tmp_path, create=True) as directory:
+        indexer(directory, links=RULE).upsert([document("a", "ale bee")])
+    here, there = pipe()
+    child = start(_hold_unlinked, tmp_path, there)
+    assert here.recv() == "holding"
+    try:
+        with IndexDirectory.open(tmp_path) as directory:
+            assert without_links(directory.ledger)
+            assert indexer(directory, links=True).upsert([document("a", "ale bee")]).unchanged == ("a",)
+            with pytest.raises(StoreLockedError):
+                indexer(directory, links=LinkRule(0.9)).upsert([])
+    finally:
+        here.send("done")
+        child.join(60)
+    with IndexDirectory.open(tmp_path) as directory:
+        indexer(directory).upsert([])
+        check(directory, [document("a", "ale bee"), document("b", "ale bee")])
 
 
 def test_documents_that_die_while_others_are_linked_leave_no_link():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rag_embeddings.errors import StoreLockedError
 from rag_embeddings.store.links import LinkRule, add_links, link_rule, set_link_rule, without_links
 from rag_embeddings.testing.faults import failpoint
 
@@ -39,7 +40,12 @@ def settle_links(directory: IndexDirectory, profile: Profile, *, links: LinkRule
     rule = wanted if isinstance(wanted, LinkRule) else None
     if rule == so_far and not without_links(ledger):
         return 0
-    with directory.writing(profile) as view:
-        set_link_rule(ledger, rule)
-        failpoint("index.after_link_rule")
-        return add_links(view, ledger)
+    try:
+        with directory.writing(profile) as view:
+            set_link_rule(ledger, rule)
+            failpoint("index.after_link_rule")
+            return add_links(view, ledger)
+    except StoreLockedError:
+        if rule != so_far:
+            raise
+        return 0  # nothing was written here, and the process that is writing links its documents itself
