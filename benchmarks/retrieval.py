@@ -137,11 +137,11 @@ def ours(encoder: Encoder, documents: Sequence[Document]) -> Iterator[Pipeline]:
         )
         searches: dict[str, Any] = {
             OURS: HybridSearch(directory, questions),
-            "hybrid, score=mean": HybridSearch(directory, questions, score="mean"),
+            "hybrid, score=best": HybridSearch(directory, questions, score="best"),
             "hybrid, min-max half and half": HybridSearch(directory, questions, fusion="minmax"),
             "hybrid, reciprocal ranks": HybridSearch(directory, questions, fusion="rrf"),
-            "dense": SentenceParentSearch(directory, questions),
-            "dense, score=mean": SentenceParentSearch(directory, questions, score="mean"),
+            "dense": SentenceParentSearch(directory, questions, score="mean"),
+            "dense, score=best": SentenceParentSearch(directory, questions, score="best"),
             # So heavy that only equal words leave a say to similarity.
             "keywords": HybridSearch(directory, questions, beta=1e6),
         }

@@ -64,7 +64,7 @@ def found(documents):
     return [(document.id, document.metadata["score"]) for document in documents]
 
 
-def core(directory, query, k, *, fusion="calibrated", beta=None, score="best", **filters):
+def core(directory, query, k, *, fusion="calibrated", beta=None, score="mean", **filters):
     matches = HybridSearch(directory, DeterministicEncoder(), fusion=fusion, beta=beta, score=score).search(
         query, k, **filters
     )

@@ -56,7 +56,7 @@ def combined(values, own, score):
     return values[0] if score == "best" else (values[0] + own) / 2
 
 
-def both_sides(directory, query, score="best"):
+def both_sides(directory, query, score="mean"):
     """Every live chunk with its similarity and its BM25, computed from the texts."""
     vector, made_by = ENCODER.encode([query], Role.QUERY)[0], pipeline()
     chunks, similarity = [], []

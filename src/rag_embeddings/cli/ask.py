@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 @click.option(
     "--score",
     type=click.Choice(SCORES),
-    default="best",
-    show_default=True,
-    help="Rank by the best sentence, the mean of passage and best sentence, or the sum of the best three.",
+    help="Rank by the best sentence, the mean of passage and best sentence, or the sum of the best three. "
+    "[default: best, with --hybrid mean]",
 )
 @click.option("--hybrid", is_flag=True, help="Rank by keywords as well.")
 @click.option(
@@ -50,7 +49,7 @@ def ask(
     question: str,
     db: Path,
     k: int,
-    score: Score,
+    score: Score | None,
     hybrid: bool,
     conditions: Where | None,
     pattern: str | None,

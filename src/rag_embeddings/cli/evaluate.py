@@ -27,9 +27,8 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option(
     "--score",
     type=click.Choice(SCORES),
-    default="best",
-    show_default=True,
-    help="Rank by the best sentence, the mean of passage and best sentence, or the sum of the best three.",
+    help="Rank by the best sentence, the mean of passage and best sentence, or the sum of the best three. "
+    "[default: best, with --hybrid mean]",
 )
 @click.option("--hybrid", is_flag=True, help="Rank by keywords as well.")
 @click.option(
@@ -44,7 +43,7 @@ def evaluate(
     *,
     questions: Path,
     db: Path,
-    score: Score,
+    score: Score | None,
     hybrid: bool,
     tokenizer: str,
     save: Path | None,

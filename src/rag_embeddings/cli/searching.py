@@ -21,7 +21,7 @@ _NAMED = {"true": True, "false": False}
 
 
 def searcher(
-    models: Models, directory: IndexDirectory, *, score: Score, hybrid: bool
+    models: Models, directory: IndexDirectory, *, score: Score | None, hybrid: bool
 ) -> SentenceParentSearch | HybridSearch | None:
     """Return a search of an index with the model it was written with; None while nothing was written."""
     from rag_embeddings.retrieve.hybrid import HybridSearch
@@ -30,8 +30,10 @@ def searcher(
     profile = directory.profile
     if profile is None:
         return None
-    kind = HybridSearch if hybrid else SentenceParentSearch
-    return kind(directory, models.of_profile(profile), score=score)
+    encoder = models.of_profile(profile)
+    if hybrid:
+        return HybridSearch(directory, encoder, score=score or "mean")
+    return SentenceParentSearch(directory, encoder, score=score or "best")
 
 
 def conditions_of(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -> Where | None:

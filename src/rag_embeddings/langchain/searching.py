@@ -32,9 +32,9 @@ class SearchSettings(BaseModel):
     search_type: Literal["similarity", "hybrid", "mmr"] = "similarity"
     """By vectors; by vectors and keywords; or by vectors, each next passage unlike those before it (maximal marginal
     relevance)."""
-    score: Literal["best", "mean", "sum"] = "best"
+    score: Literal["best", "mean", "sum"] | None = None
     """What ranks a passage: its best sentence, the mean of that and the passage itself, or the sum of its three best
-    sentences."""
+    sentences. None: the mean with ``"hybrid"``, the best sentence otherwise."""
     filter: Annotated[Filter, SkipValidation] = None
     """Only passages whose metadata fulfil this: a `Where`, or a dictionary of values that all have to equal."""
     pattern: str | None = None

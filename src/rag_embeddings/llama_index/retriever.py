@@ -78,7 +78,7 @@ class SentenceParentRetriever(BaseRetriever):
         vector_store_query_mode: ``"default"``: by vectors. ``"hybrid"``: by vectors and keywords. ``"mmr"``: by
             vectors, each next passage unlike those before it (maximal marginal relevance).
         score: What ranks a passage: its ``"best"`` sentence, the ``"mean"`` of that and the passage itself, or the
-            ``"sum"`` of its three best sentences.
+            ``"sum"`` of its three best sentences. None: the mean with ``"hybrid"``, the best sentence otherwise.
         filters: Only passages whose metadata fulfil these: LlamaIndex's ``MetadataFilters``, or a `Where`.
         pattern: Only passages in whose text this regular expression matches; it runs in linear time.
         fusion: How ``"hybrid"`` joins similarity and keywords; None: calibrated. See `HybridSearch`.
@@ -124,7 +124,7 @@ class SentenceParentRetriever(BaseRetriever):
         token_budget: int | None = None,
         tokenizer: Any = None,
         vector_store_query_mode: VectorStoreQueryMode | str = VectorStoreQueryMode.DEFAULT,
-        score: Literal["best", "mean", "sum"] = "best",
+        score: Literal["best", "mean", "sum"] | None = None,
         filters: MetadataFilters | Where | None = None,
         pattern: str | None = None,
         fusion: Literal["calibrated", "minmax", "rrf"] | None = None,

@@ -41,7 +41,8 @@ class HybridSearch:
     Args:
         directory: The index; stays open.
         encoder: Must be of the space the index was written in.
-        score: The similarity of a chunk, as for `rag_embeddings.retrieve.sentence_parent.SentenceParentSearch`.
+        score: The similarity of a chunk, as for `rag_embeddings.retrieve.sentence_parent.SentenceParentSearch`. Beside
+            BM25, which is of whole chunks, the mean of chunk and best sentence was found better than the latter alone.
         fusion: ``"calibrated"``: the similarity plus ``beta`` times the chunk's BM25 as a share of the query's ideal
             (`KeywordHits.ideal`). Keywords speak only as loudly as they match: a question in other words than the text
             is answered by similarity alone. Where vectors are not compared by cosine, the share is of the query's
@@ -59,7 +60,7 @@ class HybridSearch:
         directory: IndexDirectory,
         encoder: Encoder,
         *,
-        score: Score = "best",
+        score: Score = "mean",
         fusion: Fusion = "calibrated",
         beta: float | None = None,
     ) -> None:

@@ -60,7 +60,7 @@ class Retrieval:
             tiktoken's ``"cl100k_base"`` if it has none.
         search_type: ``"similarity"``: by vectors. ``"hybrid"``: by vectors and keywords, see `HybridSearch`.
             ``"mmr"``: by vectors, each next passage unlike those before it; see `mmr_order`.
-        score: What ranks a chunk; see `SentenceParentSearch`.
+        score: What ranks a chunk; see `SentenceParentSearch`. None: ``"mean"`` with ``"hybrid"``, else ``"best"``.
         where: Only chunks that fulfil this.
         pattern: Only chunks in whose text this regular expression matches.
         fusion: How ``"hybrid"`` joins similarity and keywords; None: calibrated. See `HybridSearch`.
@@ -84,7 +84,7 @@ class Retrieval:
     token_budget: int | None = None
     tokenizer: Any = None
     search_type: SearchType = "similarity"
-    score: Score = "best"
+    score: Score | None = None
     where: Where | None = None
     pattern: str | None = None
     fusion: Fusion | None = None
@@ -161,11 +161,11 @@ class Retrieval:
     @cached_property
     def _by_both(self) -> HybridSearch:
         fusion = self.fusion or "calibrated"
-        return HybridSearch(self.directory, self.encoder, score=self.score, fusion=fusion, beta=self.beta)
+        return HybridSearch(self.directory, self.encoder, score=self.score or "mean", fusion=fusion, beta=self.beta)
 
     @cached_property
     def _by_similarity(self) -> SentenceParentSearch:
-        return SentenceParentSearch(self.directory, self.encoder, score=self.score)
+        return SentenceParentSearch(self.directory, self.encoder, score=self.score or "best")
 
     def _found(self, query: str, vector: Vectors, number: int) -> list[Match]:
         if self.search_type == "hybrid":
