@@ -12,7 +12,7 @@ from rag_embeddings._version import __version__
 
 _HOME = {
     "ArtifactError": "errors",
-    "ArtifactRecord": "store.artifact",
+    "ArtifactRecord": "store.artifact_save",
     "BatchedEncoder": "encode.retry",
     "BinaryCodec": "codec.binary",
     "Block": "text",

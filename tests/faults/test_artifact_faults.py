@@ -24,8 +24,8 @@ from rag_embeddings import (
     export_index,
     import_artifact,
 )
-from rag_embeddings.store import artifact as module
-from rag_embeddings.store.artifact import ArtifactSave
+from rag_embeddings.store import artifact_save as module
+from rag_embeddings.store.artifact_save import ArtifactSave
 from rag_embeddings.testing import faults
 
 WIDTH = 16

@@ -25,8 +25,8 @@ from rag_embeddings import (
     StoreError,
     VectorError,
 )
-from rag_embeddings.store import artifact as module
-from rag_embeddings.store.artifact import ArtifactSave
+from rag_embeddings.store import artifact, artifact_save
+from rag_embeddings.store.artifact_save import ArtifactSave
 from rag_embeddings.text import canonical_json
 
 WIDTH = 6
@@ -89,7 +89,8 @@ def same(found, expected):
 
 @given(records(), st.sampled_from([1, 3, 1000]))
 def test_what_is_saved_comes_back_to_the_last_bit(items, batch):
-    before, module._BATCH = module._BATCH, batch
+    before = artifact._BATCH
+    artifact._BATCH = artifact_save._BATCH = batch
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "a.safetensors")
@@ -107,7 +108,7 @@ def test_what_is_saved_comes_back_to_the_last_bit(items, batch):
                 assert np.array_equal(np.load(Path(folder, "a.npy"), mmap_mode="r" if items else None), expected)
             assert sorted(file.name for file in Path(folder).iterdir()) == ["a.npy", "a.safetensors"]
     finally:
-        module._BATCH = before
+        artifact._BATCH = artifact_save._BATCH = before
 
 
 def test_other_readers_of_the_format_find_the_matrix(tmp_path):

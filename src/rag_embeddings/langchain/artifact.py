@@ -14,7 +14,8 @@ from rag_embeddings.encode.wrap import wrap
 from rag_embeddings.errors import StoreError
 from rag_embeddings.langchain.convert import to_core
 from rag_embeddings.langchain.door import VectorDoor
-from rag_embeddings.store.artifact import ArtifactRecord, EmbeddingArtifact
+from rag_embeddings.store.artifact import EmbeddingArtifact
+from rag_embeddings.store.artifact_save import ArtifactRecord
 from rag_embeddings.text import Span
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from langchain_core.vectorstores import VectorStore
 
     from rag_embeddings.encode.base import Encoder
-    from rag_embeddings.store.artifact import Kind
+    from rag_embeddings.store.artifact_save import Kind
 
 _BATCH = 1_024  # documents embedded at a time
 _SPAN = re.compile(r"(\d+)-(\d+)")

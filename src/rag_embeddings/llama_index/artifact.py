@@ -16,7 +16,8 @@ from rag_embeddings.encode.wrap import wrap
 from rag_embeddings.errors import StoreError
 from rag_embeddings.llama_index.convert import PRESENTATION, to_core
 from rag_embeddings.llama_index.encoded import EncodedEmbedding
-from rag_embeddings.store.artifact import ArtifactRecord, EmbeddingArtifact
+from rag_embeddings.store.artifact import EmbeddingArtifact
+from rag_embeddings.store.artifact_save import ArtifactRecord
 from rag_embeddings.text import Span
 
 if TYPE_CHECKING:
