@@ -41,7 +41,8 @@ ALL = 1_000  # passages: whatever fits into the budget
 WAYS: dict[str, dict[str, Any]] = {
     "best sentence": {},
     "mean of chunk and sentence": {"score": "mean"},
-    "hybrid": {"search_type": "hybrid"},
+    "hybrid, mean": {"search_type": "hybrid", "score": "mean"},
+    "hybrid": {"search_type": "hybrid", "score": "best"},
     "mmr, balance 0.5": {"search_type": "mmr"},
     "mmr, balance 0.8": {"search_type": "mmr", "balance": 0.8},
     "window of 1 sentence": {"window": 1},
@@ -49,8 +50,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "matched sentence and 2 around": {"window": Window(2, around="match")},
     "matched sentence and 4 around": {"window": Window(4, around="match")},
     "neighbours merged": {"merge": Merge(1.0)},
-    "hybrid, neighbours merged": {"search_type": "hybrid", "merge": Merge(1.0)},
-    "hybrid, window of 1 sentence": {"search_type": "hybrid", "window": 1},
+    "hybrid, neighbours merged": {"search_type": "hybrid", "score": "best", "merge": Merge(1.0)},
+    "hybrid, window of 1 sentence": {"search_type": "hybrid", "score": "best", "window": 1},
 }
 
 
@@ -66,6 +67,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--questions", default="questions.csv", help="file in that folder (default: %(default)s)")
     parser.add_argument("--max-tokens", type=int, nargs="+", default=[100, 200])
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="rows; the first is compared with")
     options = parser.parse_args()
     encoder = TransformerEncoder()
     documents = [read_file(path) for path in find_files([options.data]) if path.suffix == ".md"]
@@ -76,8 +78,10 @@ def main() -> None:
             print(f"\n{len(questions)} questions, chunks of at most {size} tokens, a budget of {BUDGET}")
             print(f"{'':34}{'recall':>8}{'IoU':>8}   difference of recall")
             first = None
-            for name, way in WAYS.items():
-                result = evaluate(asking(directory, encoder, way), questions, documents, ks=(ALL,), budgets=(BUDGET,))
+            for name in options.ways:
+                result = evaluate(
+                    asking(directory, encoder, WAYS[name]), questions, documents, ks=(ALL,), budgets=(BUDGET,)
+                )
                 first = first or result
                 difference = compare(result, first).differences[f"recall@{ALL}"].scaled(100)
                 interval = f"{difference.mean:+.1f} [{difference.low:+.1f}, {difference.high:+.1f}]"
