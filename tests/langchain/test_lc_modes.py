@@ -104,7 +104,7 @@ def core(index, options):
         return Retrieval(opened, index.embeddings, **{"k": 3} | options).search("the queen of the hive")
 
 
-@pytest.mark.parametrize("options", MODES, ids=str)
+@pytest.mark.parametrize("options", MODES, ids=lambda options: ",".join(options) or "plain")
 async def test_each_mode_is_the_cores_by_every_way_of_asking(index, options):
     question = "the queen of the hive"
     expected = [from_match(match) for match in core(index, options)]
