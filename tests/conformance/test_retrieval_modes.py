@@ -108,7 +108,7 @@ class TestAsyncLinkedIndex(AsyncDocumentIndexTestSuite):
         {"reranker": by_length},
         {"score": "sum", "pattern": "(?i)cat"},
     ],
-    ids=lambda options: ",".join(options),
+    ids=",".join,
 )
 def test_llama_index(options):
     documents = [LlamaIndexDocument(id_=name, text=text, metadata={"n": 1}) for name, text in PASSAGES.items()]
