@@ -3,6 +3,7 @@
     python benchmarks/quantization.py --vectors FILE.npy               # float32 of shape (n, dim), any vectors
     python benchmarks/quantization.py --vectors FILE.npy --data FOLDER # made from a folder's sentences if absent
     python benchmarks/quantization.py --vectors FILE.npy --only codes  # or stores: one of the two tables
+    python benchmarks/quantization.py --vectors FILE.npy --stores FOLDER  # stores that are there are not made again
     python benchmarks/quantization.py --synthetic 1000000              # memory and latency at a million
 
 The last 1,000 vectors are the queries. Beside it, asked in turn with the same queries: Chroma, and LangChain's FAISS
@@ -52,6 +53,8 @@ def main() -> None:
     parser.add_argument("--vectors", type=Path, help="file of vectors")
     parser.add_argument("--data", type=Path, nargs="*", default=[], help="folders with texts to make it from")
     parser.add_argument("--only", choices=["codes", "stores"], help="one of the two tables")
+    parser.add_argument("--ask", type=int, default=QUERIES, help="queries to ask each store (default: %(default)s)")
+    parser.add_argument("--stores", type=Path, help="folder to keep the stores in; a temporary one if not given")
     parser.add_argument("--synthetic", type=int, help="number of made-up vectors for the test at scale")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -69,7 +72,9 @@ def main() -> None:
         if options.only != "stores":
             codes_alone(vectors, queries, truth)
         if options.only != "codes":
-            stores(vectors, queries, truth)
+            with tempfile.TemporaryDirectory() as root:
+                asked = slice(0, options.ask)
+                stores(options.stores or Path(root), vectors, queries[asked], truth[asked])
     else:
         parser.error("give --vectors or --synthetic")
 
@@ -107,25 +112,24 @@ def codes_alone(vectors: Vectors, queries: Vectors, truth: NDArray[np.int64]) ->
         print(f"{name:<24}{fitted.bytes_per_vector:>8}{recall(found, truth[some]):>12.3f}", flush=True)
 
 
-def stores(vectors: Vectors, queries: Vectors, truth: NDArray[np.int64]) -> None:
+def stores(root: Path, vectors: Vectors, queries: Vectors, truth: NDArray[np.int64]) -> None:
     """Print what stores find, how fast, and how large their index is."""
-    print("\nstores, asked in turn\n", flush=True)
-    with tempfile.TemporaryDirectory() as root:
-        made = list(opened(Path(root), vectors))
-        times: dict[str, list[float]] = {name: [] for name, *_ in made}
-        answers: dict[str, list[list[int]]] = {name: [] for name, *_ in made}
-        for *_, search in made:
-            search(queries[0])  # opened, and warm
-        for query in queries:
-            for name, _, _, search in made:
-                start = time.perf_counter()
-                found_ids = search(query)
-                times[name].append(time.perf_counter() - start)
-                answers[name].append(found_ids)
-        print(f"{'store':<34}{'bytes':>8}{'recall@10':>12}{'p50 ms':>9}{'p95 ms':>9}{'build s':>9}")
-        for name, size, seconds, _ in made:
-            p50, p95 = np.percentile(times[name], [50, 95]) * 1e3
-            print(f"{name:<34}{size:>8.0f}{recall(answers[name], truth):>12.4f}{p50:>9.2f}{p95:>9.2f}{seconds:>9.0f}")
+    print(f"\nstores, asked {len(queries):,} queries in turn\n", flush=True)
+    made = list(opened(root, vectors))
+    times: dict[str, list[float]] = {name: [] for name, *_ in made}
+    answers: dict[str, list[list[int]]] = {name: [] for name, *_ in made}
+    for *_, search in made:
+        search(queries[0])  # opened, and warm
+    for query in queries:
+        for name, _, _, search in made:
+            start = time.perf_counter()
+            found_ids = search(query)
+            times[name].append(time.perf_counter() - start)
+            answers[name].append(found_ids)
+    print(f"{'store':<34}{'bytes':>8}{'recall@10':>12}{'p50 ms':>9}{'p95 ms':>9}{'build s':>9}")
+    for name, size, seconds, _ in made:
+        p50, p95 = np.percentile(times[name], [50, 95]) * 1e3
+        print(f"{name:<34}{size:>8.0f}{recall(answers[name], truth):>12.4f}{p50:>9.2f}{p95:>9.2f}{seconds:>9.0f}")
     print("\nbytes: of the searched index, for each vector; ours and Chroma keep the floats on disk as well")
 
 
@@ -158,7 +162,7 @@ def opened(root: Path, vectors: Vectors) -> Iterator[tuple[str, float, float, Se
     }.items():
         path = root / name
         start = time.perf_counter()
-        store = filled(path, codec, [vectors])
+        store = QuantizedStore(path) if path.exists() else filled(path, codec, [vectors])
         seconds = time.perf_counter() - start
         size = sum(file.stat().st_size for file in path.glob("index-*")) / len(vectors)
         yield name, size, seconds, lambda query, store=store: [int(hit.id) for hit in store.search(query, K)]
@@ -195,8 +199,10 @@ def chroma(path: Path, vectors: Vectors) -> Iterator[tuple[str, float, float, Se
 
     start = time.perf_counter()
     client = chromadb.PersistentClient(str(path), settings=chromadb.config.Settings(anonymized_telemetry=False))
-    collection = client.create_collection("all", embedding_function=None, configuration={"hnsw": {"space": "cosine"}})
-    for first in range(0, len(vectors), SLICE):
+    collection = client.get_or_create_collection(
+        "all", embedding_function=None, configuration={"hnsw": {"space": "cosine"}}
+    )
+    for first in range(collection.count(), len(vectors), SLICE):
         part = vectors[first : first + SLICE]
         collection.add(ids=[str(first + row) for row in range(len(part))], embeddings=part)
     seconds = time.perf_counter() - start
