@@ -27,7 +27,12 @@ def main() -> int:
     parser.add_argument("--db", type=Path, default=Path("rag-index"), help="where the index lives (%(default)s)")
     options = parser.parse_args()
     try:
-        with HybridRetriever(embeddings=InstructionEmbeddings(), directory=options.db, k=options.k) as retriever:
+        with HybridRetriever(
+            embeddings=InstructionEmbeddings(),
+            directory=options.db,
+            k=options.k,
+            score="mean",  # for both, so that the scores can be compared
+        ) as retriever:
             retriever.upsert([read_file(path) for path in find_files([options.folder])])
             for title, way in (("by vectors", "similarity"), ("by vectors and keywords", "hybrid")):
                 print(f"== {title}")

@@ -33,6 +33,7 @@ def main() -> int:
             directory=options.db,
             similarity_top_k=options.k,
             pattern=options.pattern,
+            score="mean",  # for both, so that the scores can be compared
         ) as retriever:
             for title, mode in (("by vectors", "default"), ("by vectors and keywords", "hybrid")):
                 print(f"== {title}")
