@@ -82,7 +82,9 @@ def expected_ids(documents, splitter=SPLITTER):
 
 def held(found):
     """Ids of what both stores of a retriever hold."""
-    parents = {key for key in found.byte_store.yield_keys() if key != "passages/state" and not key.startswith("sources/")}
+    parents = {
+        key for key in found.byte_store.yield_keys() if key != "passages/state" and not key.startswith("sources/")
+    }
     return parents, set(found.vectorstore.store)
 
 
