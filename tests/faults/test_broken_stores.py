@@ -432,6 +432,11 @@ def filled(path, declared, connection):
             error = found
             break
     resource.setrlimit(resource.RLIMIT_FSIZE, (before, hard))
+    if declared:
+        with pytest.raises(StoreError, match="open it again"):  # where Chroma would wait for ever, every other time
+            store.upsert(records(1))
+    store.close()
+    store = ChromaStore(path, "records")
     store.upsert(records(100, 1))
     whole = [item.metadata["version"] for item in store.get([f"id-{n}" for n in range(100)])] == [1] * 100
     store.close()
@@ -445,6 +450,7 @@ DECLARED = True
 def full_disk(path):
     ours, theirs = pipe()
     process = start(filled, path, DECLARED, theirs)
+    theirs.close()  # so that the end of the child is noticed
     assert ours.poll(timeout=120), "the child said nothing"
     declared, error, whole = ours.recv()
     process.join(timeout=60)

@@ -2,6 +2,7 @@
 
 import os
 import random
+import resource
 import shutil
 import signal
 import time
@@ -38,6 +39,31 @@ def assert_finds_all(directory, documents):
         assert match.chunk.document.id == item.id
         assert match.chunk.document.text == item.text
         assert match.score > 0.999
+
+
+# --- a full disk ---------------------------------------------------------------------------------------------------
+
+
+def fill_and_go_on(path, limit):
+    """Index until files may not grow, then go on through the same open index; the exit code says how it went."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    documents = [document(number, sentences=40) for number in range(60)]
+    with IndexDirectory.open(path, create=True) as directory:
+        indexer(directory).upsert(documents[:2])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, unlimited[1]))
+        with pytest.raises(StoreError):
+            indexer(directory, 256).upsert(documents)
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+        assert_finds_all(directory, documents[:2])
+        indexer(directory, 256).upsert(documents)
+        assert_finds_all(directory, documents)
+        check_index(directory, documents, pipeline())
+
+
+@pytest.mark.parametrize("limit", [600_000, 900_000, 1_400_000])
+def test_a_full_disk_is_an_error_and_the_same_index_goes_on_afterwards(tmp_path, limit):
+    assert in_child(fill_and_go_on, tmp_path / "index", limit) == 0
 
 
 # --- one writer ----------------------------------------------------------------------------------------------------

@@ -88,6 +88,9 @@ class ChromaStore:
         SpaceMismatchError: If the collection holds vectors of another space.
         ChromaDamagedError: If Chroma cannot read its files.
         StoreError: If the collection compares its vectors in another way, or no server answers.
+
+    After a write that failed, such as on a full disk, Chroma waits for ever every other time it is asked. So a store of
+    a directory then raises StoreError until every store of that directory was closed and is opened again.
     """
 
     def __init__(
@@ -110,6 +113,8 @@ class ChromaStore:
         self._errors = (chromadb.errors.ChromaError, httpx.HTTPError)
         self._lock = RLock()
         self._closed = False
+        self._failed = False
+        self._is_local = not isinstance(path, ChromaServer)
         self._width: int | None = None
         self._client: Any = None
         self._access = _access(path, guard)
@@ -170,7 +175,8 @@ class ChromaStore:
 
         Raises:
             StoreError: On a vector of another width or an impossible id, with nothing written; on a full disk or a
-                server that fails, with some slices written, which writing again completes.
+                server that fails, with some slices written, which writing again completes (a directory: once it was
+                opened again).
             StoreLockedError: If another process is writing.
             VectorError: On NaN, infinity or a vector of zeros, with nothing written.
         """
@@ -180,7 +186,7 @@ class ChromaStore:
             for start in range(0, len(ready), self._slice):
                 part = ready[start : start + self._slice]
                 ids = [record.id for record in part]
-                with self._access.writing(), self._declared():
+                with self._writing():
                     found = collection.get(ids=ids, include=["metadatas"])
                     before = dict(zip(found["ids"], found["metadatas"], strict=True))
                     collection.upsert(
@@ -197,7 +203,7 @@ class ChromaStore:
             collection = self._open()
             wanted = possible(ids)
             for start in range(0, len(wanted), self._slice):
-                with self._access.writing(), self._declared():
+                with self._writing():
                     collection.delete(ids=wanted[start : start + self._slice])
 
     def search(self, vector: Vectors, k: int, *, where: Where | None = None) -> list[Hit]:
@@ -315,8 +321,19 @@ class ChromaStore:
     def _open(self) -> Any:
         if self._closed:
             raise StoreError("this store is closed")
+        if self._failed:
+            raise StoreError("Chroma failed while it wrote; close every store of this directory and open it again")
         self._access.check()
         return self._collection
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._access.writing(), self._declared():
+            try:
+                yield
+            except self._errors:
+                self._failed = self._is_local
+                raise
 
     @contextmanager
     def _declared(self) -> Iterator[None]:

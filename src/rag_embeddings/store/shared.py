@@ -106,7 +106,11 @@ class SharedIndex:
                 self._become_writer(profile)
             if self._stores is None:
                 raise StoreError("this index is closed")
-            yield View(*self._stores, self.ledger.generation)
+            try:
+                yield View(*self._stores, self.ledger.generation)
+            except StoreError:
+                self._distrust_stores()
+                raise
 
     def close(self) -> None:
         """Close the stores, then the ledger, then give the lock back, even if the disk is full."""
@@ -122,8 +126,19 @@ class SharedIndex:
                     self._lock.release()
                     self._lock = None
 
+    def _distrust_stores(self) -> None:
+        """Open the stores anew before they are used again: Chroma may wait for ever after a write that failed.
+
+        The lock stays ours, and our name in the ledger, so that the next write looks for damage.
+        """
+        if self._pair is None:
+            return
+        with self._condition:
+            self._change(self._close_stores)
+            self._is_writer, self._opened_at = False, -1
+
     def _become_writer(self, profile: Profile) -> None:
-        lock = self._locked()
+        lock = self._lock or self._locked()
         try:
             self._check(profile)  # another writer may have stamped the index before we had the lock
             was_cut_off = self.ledger.meta("writer") is not None  # a writer that closes the index takes its name off
@@ -137,7 +152,7 @@ class SharedIndex:
                 self._change(partial(self._open_for_writing, profile, was_cut_off=was_cut_off))
                 self._is_writer = True
         except BaseException:
-            if lock is not None:
+            if lock is not None and lock is not self._lock:
                 lock.release()
             raise
         self._lock = lock
