@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -238,9 +239,12 @@ def faiss(vectors: Vectors) -> Iterator[tuple[str, float, float, Search]]:
 # --- at scale ----------------------------------------------------------------------------------------------------
 
 
-def synthetic(count: int, *, seed: int) -> Iterator[Vectors]:
-    """Yield vectors of length 1 around 20,000 centres, 50,000 at a time."""
-    centres = np.random.default_rng(0).normal(size=(20_000, WIDTH)).astype(np.float32)
+def synthetic(count: int, *, stored: int, seed: int) -> Iterator[Vectors]:
+    """Yield vectors of length 1, 50,000 at a time, around centres to which 50 of those stored belong each.
+
+    Vectors of the same centre have a cosine of about 0.67, all others about 0.
+    """
+    centres = np.random.default_rng(0).normal(size=(max(1, stored // 50), WIDTH)).astype(np.float32)
     random = np.random.default_rng(seed)
     for start in range(0, count, 50_000):
         size = min(50_000, count - start)
@@ -254,7 +258,7 @@ def at_scale(count: int) -> None:
     with tempfile.TemporaryDirectory() as root:
         path = Path(root) / "store"
         start = time.perf_counter()
-        filled(path, BinaryCodec(), synthetic(count, seed=1)).close()
+        filled(path, BinaryCodec(), synthetic(count, stored=count, seed=1)).close()
         print(f"{count:,} vectors written and indexed in {time.perf_counter() - start:.0f} s", flush=True)
         sizes = {file.name: file.stat().st_size / count for file in sorted(path.iterdir())}
         print("bytes a vector on disk: " + ", ".join(f"{name} {size:.0f}" for name, size in sizes.items() if size >= 1))
@@ -263,10 +267,11 @@ def at_scale(count: int) -> None:
 
 def measure(path: Path) -> None:
     """Search 1,000 times in a fresh process; print latency, recall and memory."""
-    queries = next(synthetic(QUERIES, seed=2))
+    with closing(QuantizedStore(path)) as store:
+        count = len(store)
+    queries = next(synthetic(QUERIES, stored=count, seed=2))
     before = resident()
     store = QuantizedStore(path)
-    count = len(store)
     store.search(queries[0], K)
     times = []
     for query in queries:

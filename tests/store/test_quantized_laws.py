@@ -3,9 +3,14 @@
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
+from rag_embeddings.codec.binary import BinaryCodec, hamming
+from rag_embeddings.errors import StoreError
+from rag_embeddings.store.bit_file import BitFile
 from rag_embeddings.store.quantized import QuantizedStore
 from rag_embeddings.testing.store import check_store
 
@@ -50,3 +55,35 @@ def test_quantized_store(similarity, build_after, tmp_path):
 def test_quantized_store_at_length(similarity, tmp_path):
     disk = OnDisk(tmp_path, similarity=similarity, build_after=4)
     check_store(disk.make, reopen=disk.reopen, settings=few(500 if similarity == "cosine" else 100, 50))
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_file_of_bits_finds_the_nearest_codes_and_all_as_near_as_the_last(data):
+    width = data.draw(st.sampled_from([8, 40, 64, 200, 384, 512]))
+    random = np.random.default_rng(data.draw(st.integers(0, 1_000)))
+    codec = BinaryCodec().fit(random.normal(size=(50, width)))
+    vectors = random.normal(size=(data.draw(st.integers(1, 300)), width)).astype(np.float32)
+    codes = codec.encode(vectors)
+    file = BitFile(codec)
+    middle = data.draw(st.integers(0, len(codes)))
+    nodes = np.concatenate([file.add(codes[:middle]), file.add(codes[middle:])])
+    assert nodes.tolist() == list(range(len(codes)))
+    query, count = random.normal(size=width).astype(np.float32), data.draw(st.integers(1, 400))
+    distances = hamming(codec.encode(query[np.newaxis])[0], codes)
+    least = np.sort(distances)[min(count, len(codes)) - 1]
+    expected = np.flatnonzero(distances <= least).tolist()
+    assert file.search(query, count).tolist() == expected
+    with tempfile.TemporaryDirectory() as root:
+        path = Path(root) / "codes"
+        file.save(path)
+        again = BitFile(codec, path)
+        assert again.search(query, count).tolist() == expected
+        assert again.add(codes).tolist() == list(range(len(codes), 2 * len(codes)))
+        nearest = np.flatnonzero(np.tile(distances, 2) == distances.min())
+        assert again.search(query, 1).tolist() == nearest.tolist()
+        with pytest.raises(StoreError, match="another codec"):
+            BitFile(BinaryCodec().fit(random.normal(size=(50, width + 64))), path)
+        path.write_bytes(b"not codes")
+        with pytest.raises(StoreError, match="no file of codes"):
+            BitFile(codec, path)

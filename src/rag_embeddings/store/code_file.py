@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rag_embeddings.errors import StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -30,15 +31,8 @@ class CodeFile:
 
     def __init__(self, codec: VectorCodec, path: Path | None = None) -> None:
         self._codec = codec
-        codes: Codes = np.zeros((0, codec.code_width), dtype=codec.code_dtype)
-        if path is not None:
-            try:
-                codes = np.load(path, mmap_mode="r", allow_pickle=False)
-            except (ValueError, OSError) as error:
-                raise StoreError(f"{str(path)!r} is no file of codes: {error}") from error
-            if codes.ndim != 2 or codes.shape[1] != codec.code_width or codes.dtype != codec.code_dtype:  # noqa: PLR2004
-                raise StoreError(f"{str(path)!r} holds codes of another codec")
-        self._parts = [codes]
+        none: Codes = np.zeros((0, codec.code_width), dtype=codec.code_dtype)
+        self._parts = [none if path is None else load_array(path, (None, codec.code_width), codec.code_dtype)]
 
     def __len__(self) -> int:
         return sum(map(len, self._parts))
@@ -57,18 +51,38 @@ class CodeFile:
 
     def save(self, path: Path) -> None:
         """Write the codes into a file."""
-        with path.open("wb") as file:
-            np.lib.format.write_array_header_1_0(
-                file,
-                {
-                    "descr": self._codec.code_dtype.str,
-                    "fortran_order": False,
-                    "shape": (len(self), self._codec.code_width),
-                },
-            )
-            for codes in self._parts:
-                file.write(np.ascontiguousarray(codes).tobytes())
+        save_array(path, (len(self), self._codec.code_width), self._codec.code_dtype, self._parts)
 
     def close(self) -> None:
         """Let go of the file."""
         self._parts = []
+
+
+def load_array(path: Path, shape: tuple[int | None, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Map a file that `save_array` wrote into memory.
+
+    Args:
+        path: The file.
+        shape: What the file has to hold; None for any length.
+        dtype: What the file has to hold.
+
+    Raises:
+        StoreError: If it holds something else.
+    """
+    try:
+        array = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))  # numpy's memmap is slow to slice
+    except (ValueError, OSError) as error:
+        raise StoreError(f"{str(path)!r} is no file of codes: {error}") from error
+    found = tuple(None if wanted is None else length for wanted, length in zip(shape, array.shape, strict=False))
+    if array.ndim != len(shape) or found != shape or array.dtype != dtype:
+        raise StoreError(f"{str(path)!r} holds codes of another codec")
+    return array
+
+
+def save_array(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], parts: Iterable[NDArray[Any]]) -> None:
+    """Write an array in numpy's format, given in parts that follow each other."""
+    with path.open("wb") as file:
+        header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for part in parts:
+            file.write(np.ascontiguousarray(part).tobytes())

@@ -10,6 +10,7 @@ import numpy as np
 
 from rag_embeddings.codec.saved import codec_of, load_codec, save_codec
 from rag_embeddings.errors import CodecError, StoreError
+from rag_embeddings.store.bit_file import BitFile
 from rag_embeddings.store.code_file import CodeFile
 from rag_embeddings.store.graph import Graph, require_usearch
 from rag_embeddings.store.slot_records import OutdatedError
@@ -221,7 +222,9 @@ class CodeIndexFiles:
 
 
 def _opened(codec: VectorCodec, path: Path | None, *, writable: bool = False) -> CodeIndex:
-    return Graph(codec, path, writable=writable) if Graph.suits(codec) else CodeFile(codec, path)
+    if Graph.suits(codec):
+        return Graph(codec, path, writable=writable)
+    return BitFile(codec, path) if BitFile.suits(codec) else CodeFile(codec, path)
 
 
 def _checksum(path: Path) -> int:

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from rag_embeddings.codec.base import Codes, VectorCodec
     from rag_embeddings.encode.base import Vectors
 
-# By kind of codec: usearch's type of element and metric, and how many dimensions an element of a code stands for.
-# Codes of vectors of length 1 lie in the order of their cosines when compared by Euclidean distance.
-_KINDS = {"binary": ("b1", "hamming", 8), "int8": ("i8", "l2sq", 1), "truncate": ("f32", "l2sq", 1)}
+# usearch's type of element, by kind of codec. Codes of vectors of length 1 lie in the order of their cosines when
+# compared by Euclidean distance. Not binary codes, although usearch has them: comparing all of a million takes 8 ms,
+# where a graph takes many minutes to build and thrice the memory, and finds less (see docs/compression.md).
+_TYPES = {"int8": "i8", "truncate": "f32"}
 _NEIGHBORS = 8  # on each level; twice as many on the lowest: 90 bytes a node
 _EF_CONSTRUCTION = 128
 _EF_SEARCH = 256
@@ -39,12 +40,11 @@ class Graph:
     """
 
     def __init__(self, codec: VectorCodec, path: Path | None = None, *, writable: bool = False) -> None:
-        kind, metric, dimensions = _KINDS[codec.kind]
         self._codec = codec
         self._graph: Any = require_usearch().Index(
-            ndim=codec.code_width * dimensions,
-            dtype=kind,
-            metric=metric,
+            ndim=codec.code_width,
+            dtype=_TYPES[codec.kind],
+            metric="l2sq",
             connectivity=_NEIGHBORS,
             expansion_add=_EF_CONSTRUCTION,
             expansion_search=_EF_SEARCH,
@@ -60,9 +60,7 @@ class Graph:
     @staticmethod
     def suits(codec: VectorCodec) -> bool:
         """Whether distances between codes of this codec rank as the similarity does."""
-        if codec.kind == "binary":  # signs say nothing about lengths
-            return codec.similarity == "cosine"
-        return codec.kind in _KINDS and codec.similarity != "dot"
+        return codec.kind in _TYPES and codec.similarity != "dot"
 
     def __len__(self) -> int:
         return len(self._graph)

@@ -5,7 +5,7 @@
     DIR/records.sqlite3       ids, texts, metadata, which slot each vector is in
     DIR/vectors.f32           the vectors, one row a slot
     DIR/codec-N.safetensors   the fitted codec
-    DIR/index-N.codes         the codes of most records, as a graph (usearch) or in a row; mapped into memory
+    DIR/index-N.codes         the codes of most records, in a row or as a graph (usearch); mapped into memory
     DIR/lock                  held by the writing process until it closes the store
 
 Codec and index are derived: they are made from the vectors, into new files, and named in SQLite when they are whole.
@@ -152,7 +152,7 @@ class QuantizedStore:
             self._become_writer()
             self._records.upsert(records, self._files.kept)
         least = max(self.build_after, self._indexed() // _SHARE, self._files.least_sample)
-        if len(self._records.slots(outside=True)) >= least:
+        if self._records.outside() >= least:
             self.build()
 
     def delete(self, ids: Sequence[str]) -> None:

@@ -202,8 +202,7 @@ class SlotRecords:
         """Return the records that exist, in the order of ``ids``."""
         with self.database.reading():
             rows = self._rows_of("id, slot, checksum, text, metadata", possible(ids))
-            # Copied, then checked: another process may overwrite what is mapped at any moment.
-            matrix = np.array(self._read(np.array([row[1] for row in rows], dtype=np.int64)))
+            matrix = self._read(np.array([row[1] for row in rows], dtype=np.int64))
         found = {}
         for (identity, _, checksum, text, metadata), vector in zip(rows, matrix, strict=True):
             if _checksum(vector) != checksum:
@@ -267,6 +266,11 @@ class SlotRecords:
             rows = self.database.execute(f"SELECT number, slot FROM records {condition} ORDER BY slot").fetchall()  # noqa: S608
         return [row[0] for row in rows], np.array([row[1] for row in rows], dtype=np.int64)
 
+    def outside(self) -> int:
+        """Return the number of records that the index does not have."""
+        with self.database.reading():
+            return int(self.database.execute("SELECT count(*) FROM records WHERE node IS NULL").fetchone()[0])
+
     def nodes_in_use(self) -> int:
         """Return the number of nodes that some record has."""
         with self.database.reading():
@@ -275,7 +279,7 @@ class SlotRecords:
     def read(self, slots: Slots) -> Vectors:
         """Return vectors, float32 of shape (n, width)."""
         with self.database.reading():
-            return np.array(self._read(slots))
+            return self._read(slots)
 
     def best(self, slots: Slots, query: Vectors, k: int, similarity: Similarity) -> list[Hit]:
         """Compare the vectors in some slots with a query, exactly.
@@ -294,7 +298,7 @@ class SlotRecords:
         slots = slots[candidates(scores, k)]
         sql = f"SELECT id, slot, checksum FROM records WHERE slot {_LISTED} ORDER BY slot"  # noqa: S608
         rows = self.database.execute(sql, (json.dumps(slots.tolist()),)).fetchall()
-        matrix = np.array(self._read(slots))
+        matrix = self._read(slots)
         for (identity, _, checksum), vector in zip(rows, matrix, strict=True):
             if _checksum(vector) != checksum:
                 raise OutdatedError(identity)

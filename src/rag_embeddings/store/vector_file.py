@@ -1,8 +1,11 @@
-"""Rows of float32 in one file, read through a memory map."""
+"""Rows of float32 in one file.
+
+They are read, not mapped into memory: where the system keeps files in large pieces, a row that is touched maps up to
+2 MiB around it, and some searches later all floats count as the process's memory.
+"""
 
 from __future__ import annotations
 
-import mmap
 import os
 from typing import TYPE_CHECKING
 
@@ -13,6 +16,7 @@ from rag_embeddings.store.records import similarities
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import FileIO
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -23,8 +27,7 @@ if TYPE_CHECKING:
     Slots = NDArray[np.int64]
 
 _BLOCK = 4_096  # rows compared at a time
-_TOUCHED = 32 * 2**20  # bytes after which the map is made anew, which takes read pages off the process's account
-_AROUND = 64 * 2**10  # what the system maps around a row that is read
+_DENSE = 2  # rows are read together if they are at least half of what lies between the first and the last
 
 
 class VectorFile:
@@ -38,8 +41,7 @@ class VectorFile:
     def __init__(self, path: Path, width: int) -> None:
         self.path = path
         self.width = width
-        self._rows: Vectors | None = None
-        self._touched = 0
+        self._file: FileIO | None = None
 
     def write(self, slots: Slots, vectors: Vectors) -> None:
         """Write rows and wait until they are on the disk.
@@ -68,20 +70,22 @@ class VectorFile:
             self.write(part, np.zeros((len(part), self.width), dtype=np.float32))
 
     def read(self, slots: Slots) -> Vectors:
-        """Return rows, float32 of shape (n, width); of slots in a row a view of the file.
+        """Return rows, float32 of shape (n, width).
 
         Raises:
             StoreError: If the file has no such rows.
         """
         if not len(slots):
             return np.zeros((0, self.width), dtype=np.float32)
-        rows = self._mapped(int(slots.max()))
-        first, last = int(slots[0]), int(slots[-1])
-        if last - first == len(slots) - 1 and (len(slots) < 3 or (np.diff(slots) == 1).all()):  # noqa: PLR2004
-            self._touched += len(slots) * self.width * 4
-            return rows[first : last + 1]
-        self._touched += len(slots) * max(self.width * 4, _AROUND)
-        return rows[slots]
+        low, high = int(slots.min()), int(slots.max())
+        if high - low < len(slots) * _DENSE:
+            span = np.empty((high - low + 1, self.width), dtype="<f4")
+            self._fill(span, low)
+            return span if len(span) == len(slots) and (np.diff(slots) == 1).all() else span[slots - low]
+        rows = np.empty((len(slots), self.width), dtype="<f4")
+        for row, slot in enumerate(slots.tolist()):
+            self._fill(rows[row], slot)
+        return rows
 
     def scores(self, slots: Slots, query: Vectors, similarity: Similarity) -> NDArray[np.float64]:
         """Compare rows with a vector; see `similarities`. ``slots`` are best in ascending order.
@@ -96,23 +100,25 @@ class VectorFile:
         return scores
 
     def close(self) -> None:
-        """Let go of the map."""
-        self._rows = None
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
-    def _mapped(self, last: int) -> Vectors:
-        if self._rows is None or last >= len(self._rows) or self._touched > _TOUCHED:
-            self._touched = 0
-            self._rows = None
-            try:
-                with self.path.open("rb") as file:
-                    content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            except (OSError, ValueError) as error:  # a ValueError says that the file is empty
-                raise StoreError(f"{str(self.path)!r} cannot be read: {error}") from error
-            count = len(content) // (self.width * 4)
-            self._rows = np.frombuffer(content, "<f4", count * self.width).reshape(count, self.width)
-        if last >= len(self._rows):
-            raise StoreError(f"{str(self.path)!r} is damaged: it ends after {len(self._rows)} vectors, before {last}")
-        return self._rows
+    def _fill(self, rows: Vectors, slot: int) -> None:
+        """Read rows that follow each other, from a slot on."""
+        missing = rows.reshape(-1).view(np.uint8).data
+        try:
+            if self._file is None:
+                self._file = self.path.open("rb", buffering=0)
+            self._file.seek(slot * self.width * 4)
+            while missing and (count := self._file.readinto(missing)):
+                missing = missing[count:]
+            end = os.fstat(self._file.fileno()).st_size // (self.width * 4) if missing else 0
+        except OSError as error:
+            raise StoreError(f"{str(self.path)!r} cannot be read: {error}") from error
+        if missing:
+            raise StoreError(f"{str(self.path)!r} is damaged: it ends after {end} vectors, and slot {slot} is in use")
 
 
 def _runs(slots: Slots) -> Iterator[tuple[int, int]]:
