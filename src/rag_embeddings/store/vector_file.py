@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     Slots = NDArray[np.int64]
 
-_BLOCK = 4_096  # rows compared at a time
+_BLOCK = 2**19  # bytes compared at a time: larger pieces of memory are new each time, which takes longer than comparing
+_ERASED = 4_096  # rows overwritten at a time
 _DENSE = 2  # rows are read together if they are at least half of what lies between the first and the last
 
 
@@ -41,6 +42,7 @@ class VectorFile:
     def __init__(self, path: Path, width: int) -> None:
         self.path = path
         self.width = width
+        self._block = max(1, _BLOCK // (4 * width))
         self._file: FileIO | None = None
 
     def write(self, slots: Slots, vectors: Vectors) -> None:
@@ -65,8 +67,8 @@ class VectorFile:
 
     def erase(self, slots: Slots) -> None:
         """Overwrite rows with zeros."""
-        for start in range(0, len(slots), _BLOCK):
-            part = slots[start : start + _BLOCK]
+        for start in range(0, len(slots), _ERASED):
+            part = slots[start : start + _ERASED]
             self.write(part, np.zeros((len(part), self.width), dtype=np.float32))
 
     def read(self, slots: Slots) -> Vectors:
@@ -94,8 +96,8 @@ class VectorFile:
         """
         scores = np.empty(len(slots), dtype=np.float64)
         with np.errstate(invalid="ignore"):
-            for start in range(0, len(slots), _BLOCK):
-                part = slots[start : start + _BLOCK]
+            for start in range(0, len(slots), self._block):
+                part = slots[start : start + self._block]
                 scores[start : start + len(part)] = similarities(self.read(part), query, similarity)
         return scores
 
