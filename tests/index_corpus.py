@@ -9,6 +9,7 @@ from rag_embeddings.encode.base import Role
 from rag_embeddings.index.indexer import Indexer
 from rag_embeddings.index.pipeline import Pipeline
 from rag_embeddings.store import postings
+from rag_embeddings.store.kept import is_small
 from rag_embeddings.store.keywords import keyword_words
 from rag_embeddings.testing.encoder import DeterministicEncoder
 from rag_embeddings.text import Chunk, Document, Span
@@ -58,7 +59,10 @@ def expected_units(documents, made_by):
 
 
 def check_index(directory, documents, made_by):
-    """Assert that an index holds these documents, nothing else, and that every vector finds itself."""
+    """Assert that an index holds these documents, nothing else, and that every vector finds itself.
+
+    Where Chroma searches, one in a hundred may be missed: its graph is built by threads, a little different each time.
+    """
     indexer = Indexer(directory, made_by)
     assert sorted(indexer.document_ids()) == sorted(item.id for item in documents)
     for found, item in zip(indexer.get([item.id for item in documents]), documents, strict=True):
@@ -76,7 +80,9 @@ def check_index(directory, documents, made_by):
             for record, found, vector in zip(records, index.get(sorted(ids)), expected, strict=True):
                 assert abs(record.vector - vector).max() < 1e-5
                 assert abs(found.vector - vector).max() < 1e-5
-                assert store.search(record.vector, 1)[0].score > 0.9999
+            missed = [record.id for record in records if store.search(record.vector, 1)[0].score < 0.9999]
+            is_exact = index is store or is_small(store.kept)
+            assert len(missed) <= (0 if is_exact else len(records) // 100)
     assert directory.ledger.dead() == []
     check_keywords(directory)
 
