@@ -33,10 +33,11 @@ format: $(READY)
 docs: $(READY)
 	$(BIN)/zensical build --clean --strict
 
+# Hours, all together; each says what it skips because a package or data is missing.
 bench: $(READY)
-	$(BIN)/python benchmarks/chunk_eval.py
-	$(BIN)/python benchmarks/ingest.py
-	$(BIN)/python benchmarks/import_time.py
+	for run in import_time ingest chunk_eval retrieval retrieval_modes splitting scope_notes reading doubling \
+			"late_chunking quality" "late_chunking speed" "late_chunking memory" embed_throughput quantization; do \
+		echo "== $$run"; set -- $$run; $(BIN)/python benchmarks/$$1.py $$2 || exit 1; done
 
 clean:
 	rm -rf .venv site $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis
