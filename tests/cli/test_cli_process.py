@@ -27,6 +27,7 @@ class Encoder(DeterministicEncoder):
             os.kill(os.getpid(), signal.SIGINT)
         return super().encode(texts, role)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # as at a terminal: what runs in the background ignores it
 cli(obj=Models(by_name=lambda _: Encoder(32), of_profile=lambda _: Encoder(32)))
 """
 

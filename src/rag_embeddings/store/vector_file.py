@@ -7,6 +7,7 @@ They are read, not mapped into memory: where the system keeps files in large pie
 from __future__ import annotations
 
 import os
+import weakref
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -113,6 +114,7 @@ class VectorFile:
         try:
             if self._file is None:
                 self._file = self.path.open("rb", buffering=0)
+                weakref.finalize(self, self._file.close)  # a store may be let go without being closed
             self._file.seek(slot * self.width * 4)
             while missing and (count := self._file.readinto(missing)):
                 missing = missing[count:]
