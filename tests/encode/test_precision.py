@@ -1,6 +1,8 @@
 """Precision: the right one is chosen, the floor holds, falling back is loud, packed layers give the same vectors."""
 
+import ctypes
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -225,6 +227,17 @@ class TestThreads:
             with threads.lane(tokens, alone=alone):
                 assert torch.get_num_threads() == expected
         assert torch.get_num_threads() == before
+
+    def test_a_lane_limits_mkl_too_which_goes_its_own_way_once_threads_are_set(self):
+        libraries = [ctypes.CDLL(str(path)) for path in Path(torch.__file__).parent.glob("lib/*torch_cpu.*")]
+        mkl = next((library for library in libraries if hasattr(library, "MKL_Get_Max_Threads")), None)
+        before = torch.get_num_threads()
+        if mkl is None or before < 2:
+            pytest.skip("torch has no MKL or one thread here")
+        torch.set_num_threads(before)
+        with rooms.Threads("cpu", shared=True).lane(1000, alone=False):
+            assert mkl.MKL_Get_Max_Threads() == 1
+        assert mkl.MKL_Get_Max_Threads() == before
 
     def test_models_that_change_while_they_run_run_alone(self):
         class Rotary(torch.nn.Module):

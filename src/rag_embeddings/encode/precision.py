@@ -5,10 +5,13 @@ Only lazy code imports this module: it loads torch.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import warnings
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Literal
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -134,7 +137,7 @@ def fidelity(exact: Vectors, other: Vectors) -> float:
 
 def _vectors(model: Any, sentences: Sequence[str]) -> Vectors:
     """Encode sentences as documents, and one as a query, which may take another route."""
-    with threadpoolctl.threadpool_limits(1, user_api="openmp"):  # all threads would wait for whatever else runs
+    with _limited(1):  # all threads would wait for whatever else runs
         documents = model.encode_document(list(sentences), show_progress_bar=False)
         query = model.encode_query(list(sentences[:1]), show_progress_bar=False)
     vectors: Vectors = np.concatenate((documents, query)).astype(np.float32)
@@ -233,8 +236,7 @@ class Threads:
 
     def __init__(self, device: str, *, shared: bool) -> None:
         threads: int = torch.get_num_threads()
-        self._openmp = threadpoolctl.ThreadpoolController().select(user_api="openmp")
-        several = shared and device == "cpu" and torch.backends.openmp.is_available() and self._openmp.lib_controllers
+        several = shared and device == "cpu" and torch.backends.openmp.is_available() and _openmp().lib_controllers
         self.lanes = min(threads, _MOST_LANES) if several else 1
         self._each = threads // self.lanes
 
@@ -244,13 +246,40 @@ class Threads:
         So few tokens as a query has never take more than the share: they would gain a millisecond or two, and where
         something else runs on the machine lose far more to threads that wait.
         """
-        return nullcontext() if self.lanes == 1 or (alone and tokens >= _FEW) else self._limited()
+        return nullcontext() if self.lanes == 1 or (alone and tokens >= _FEW) else _limited(self._each)
 
-    @contextmanager
-    def _limited(self) -> Iterator[None]:
-        torch.get_num_threads()  # a new thread takes torch's own number first
-        with self._openmp.limit(limits=self._each):
+
+@contextmanager
+def _limited(threads: int) -> Iterator[None]:
+    """Let whatever torch calls take so many threads for the calling thread."""
+    torch.get_num_threads()  # a new thread takes torch's own number first
+    limit_mkl = _mkl_limit()
+    # After torch.set_num_threads(), MKL, which attention multiplies with, no longer asks OpenMP.
+    before = limit_mkl(threads)
+    try:
+        with _openmp().limit(limits=threads):
             yield
+    finally:
+        limit_mkl(before)
+
+
+@cache
+def _openmp() -> Any:
+    """Return what sets the number of threads of every OpenMP that torch brought along."""
+    return threadpoolctl.ThreadpoolController().select(user_api="openmp")
+
+
+@cache
+def _mkl_limit() -> Callable[[int], int]:
+    """Return what sets the number of threads that MKL takes in the calling thread, and returns the number before.
+
+    0 stands for MKL's own choice. A torch without MKL has nothing to set.
+    """
+    for library in (Path(*torch.__path__) / "lib").glob("*torch_cpu.*"):
+        limit = getattr(ctypes.CDLL(str(library)), "MKL_Set_Num_Threads_Local", None)
+        if limit is not None:
+            return cast("Callable[[int], int]", limit)
+    return lambda _: 0
 
 
 def may_share(model: Any) -> bool:
