@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rag_embeddings.errors import StoreError
-from rag_embeddings.store.chroma import ChromaServer, ChromaStore
+from rag_embeddings.store.chroma import ChromaStore
+from rag_embeddings.store.chroma_client import ChromaServer
 
 _SECONDS = 60
 

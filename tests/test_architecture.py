@@ -28,7 +28,7 @@ MEETINGS = {"encode.late": {"split.base", "split.sentences"}, "read.scope": {"sp
 HOMES = {
     "torch": {"encode.model", "encode.precision"},
     "sentence_transformers": {"encode.setup", "encode.model", "encode.precision", "retrieve.rerank"},
-    "chromadb": {"store.chroma"},
+    "chromadb": {"store.chroma", "store.chroma_client"},
     "usearch": {"store.graph"},
     "faiss": {"codec.product"},
 }

@@ -8,7 +8,8 @@ from click.testing import CliRunner, Result
 
 from rag_embeddings.cli.app import cli
 from rag_embeddings.encode.base import Role
-from rag_embeddings.encode.cache import CachedEncoder, VectorCache
+from rag_embeddings.encode.cache import VectorCache
+from rag_embeddings.encode.cached import CachedEncoder
 from rag_embeddings.testing.encoder import DeterministicEncoder
 
 

@@ -21,11 +21,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import toy_models
-from rag_embeddings.encode import cache as cache_module
 from rag_embeddings.encode import cache_file
+from rag_embeddings.encode import cached as cached_module
 from rag_embeddings.encode.base import Encoder, Role, TokenEncoder
-from rag_embeddings.encode.cache import CachedEncoder, VectorCache, vector_keys
+from rag_embeddings.encode.cache import VectorCache
 from rag_embeddings.encode.cache_file import default_path
+from rag_embeddings.encode.cached import CachedEncoder, vector_keys
 from rag_embeddings.encode.profile import Profile
 from rag_embeddings.encode.transformer import TransformerEncoder
 from rag_embeddings.errors import BudgetError, StoreError, TextTooLongError, VectorError
@@ -255,7 +256,7 @@ def test_bad_vectors_are_an_error_and_are_not_stored(cache: VectorCache, bad: st
 
 
 def test_work_done_before_a_failure_is_kept(cache: VectorCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache_module, "_SLICE", 10)
+    monkeypatch.setattr(cached_module, "_SLICE", 10)
 
     class Failing(DeterministicEncoder):
         def encode(self, texts, role):
@@ -611,7 +612,7 @@ def test_uses_and_files_survive_the_end_of_the_process(tmp_path: Path) -> None:
     """No close, no warning, nothing lost: the file is closed at exit."""
     path = tmp_path / "v.sqlite"
     code = (
-        "import sys; from rag_embeddings.encode.cache import *; "
+        "import sys; from rag_embeddings import CachedEncoder, Role, VectorCache; "
         "from rag_embeddings.testing.encoder import DeterministicEncoder; "
         "CachedEncoder(DeterministicEncoder(), VectorCache(sys.argv[1])).encode(['a', 'b'], Role.QUERY)"
     )

@@ -8,7 +8,8 @@ import pytest
 
 import toy_models
 from rag_embeddings.encode.base import Encoder, Role, TokenEncoder
-from rag_embeddings.encode.cache import CachedEncoder, VectorCache
+from rag_embeddings.encode.cache import VectorCache
+from rag_embeddings.encode.cached import CachedEncoder
 from rag_embeddings.encode.dual import DualEncoder
 from rag_embeddings.encode.profile import Profile
 from rag_embeddings.encode.transformer import TransformerEncoder

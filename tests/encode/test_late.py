@@ -11,7 +11,8 @@ import pytest
 
 import toy_models
 from rag_embeddings.encode.base import Role
-from rag_embeddings.encode.cache import CachedEncoder, VectorCache
+from rag_embeddings.encode.cache import VectorCache
+from rag_embeddings.encode.cached import CachedEncoder
 from rag_embeddings.encode.late import LatePass, Units, units
 from rag_embeddings.encode.transformer import TransformerEncoder
 from rag_embeddings.encode.windows import Windows

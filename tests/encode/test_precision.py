@@ -12,7 +12,8 @@ from sentence_transformers import SentenceTransformer
 import toy_models
 from rag_embeddings.encode import precision as rooms
 from rag_embeddings.encode.base import Role
-from rag_embeddings.encode.cache import CachedEncoder, VectorCache
+from rag_embeddings.encode.cache import VectorCache
+from rag_embeddings.encode.cached import CachedEncoder
 from rag_embeddings.encode.resolve import resolve
 from rag_embeddings.encode.transformer import TransformerEncoder
 from rag_embeddings.errors import UnsupportedModelError

@@ -10,7 +10,8 @@ import pytest
 
 import toy_models
 from rag_embeddings.encode.base import Role
-from rag_embeddings.encode.cache import CachedEncoder, VectorCache
+from rag_embeddings.encode.cache import VectorCache
+from rag_embeddings.encode.cached import CachedEncoder
 from rag_embeddings.encode.catalog import CatalogEntry, find
 from rag_embeddings.encode.prompts import Framing, Prompts
 from rag_embeddings.encode.transformer import TransformerEncoder

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag_embeddings.encode.base import Encoder, Role
-from rag_embeddings.encode.cache import CachedEncoder, VectorCache
+from rag_embeddings.encode.cache import VectorCache
+from rag_embeddings.encode.cached import CachedEncoder
 from rag_embeddings.encode.retry import (
     BatchedEncoder,
     Batches,

@@ -10,7 +10,8 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from pydantic import BaseModel, PrivateAttr, SecretStr
 
 from rag_embeddings.encode.base import Role
-from rag_embeddings.encode.cache import CachedEncoder, VectorCache
+from rag_embeddings.encode.cache import VectorCache
+from rag_embeddings.encode.cached import CachedEncoder
 from rag_embeddings.encode.dual import DualEncoder
 from rag_embeddings.encode.wrap import wrap
 from rag_embeddings.errors import BudgetError, RemoteEncoderError, UnsupportedModelError, VectorError

@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 
 from rag_embeddings.encode.base import Role
-from rag_embeddings.encode.cache import CachedEncoder, VectorCache
+from rag_embeddings.encode.cache import VectorCache
+from rag_embeddings.encode.cached import CachedEncoder
 from rag_embeddings.testing.encoder import DeterministicEncoder
 
 WORKER = """
 import json, random, sys
 from rag_embeddings.encode.base import Role
-from rag_embeddings.encode.cache import CachedEncoder, VectorCache, vector_keys
+from rag_embeddings.encode.cache import VectorCache
+from rag_embeddings.encode.cached import CachedEncoder, vector_keys
 from rag_embeddings.testing.encoder import DeterministicEncoder
 
 kind, path, seed, operations, pool, bound = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from rag_embeddings.encode.base import Role
-from rag_embeddings.encode.cache import CachedEncoder, VectorCache, vector_keys
+from rag_embeddings.encode.cache import VectorCache
+from rag_embeddings.encode.cached import CachedEncoder, vector_keys
 from rag_embeddings.testing.encoder import DeterministicEncoder
 
 TEXTS = [f"text number {index}" for index in range(120)]

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from rag_embeddings.encode.base import Role
-from rag_embeddings.encode.cache import VectorCache, vector_keys
+from rag_embeddings.encode.cache import VectorCache
+from rag_embeddings.encode.cached import vector_keys
 from rag_embeddings.encode.profile import Profile
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and kill")

@@ -161,6 +161,33 @@ def test_hostile_sentences_end(piece):
     assert isinstance(ScopeNotes()(Document(piece * 5000)), list)
 
 
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "in this deed, " + "A" * 1100,
+        "in this deed, " + "A B-" * 280,
+        "this term " + "'" * 1100,
+        "this term " + "'a' " * 280,
+        "this term " + "'a','a' and " * 90,
+        "(amounts in " + "USD thousands and " * 60,
+        "this is effective as of " * 45,
+    ],
+)
+def test_hostile_sentences_of_a_length_that_is_read_end(sentence):
+    """Longer ones are not looked at. The first took an hour, those of quotation marks would have outlived the Earth."""
+    assert ScopeNotes()(Document(sentence)) == []
+
+
+def test_declarations_of_many_things_at_once_override_each_other_in_bounded_time():
+    """Each settles seven things, and every other one settles them anew: stretches must not multiply."""
+    line = "(in millions of euros, kg, mm, hours, percent, bytes)"
+    text = "\n\n".join([line] * 100)
+    notes = ScopeNotes()(Document(text))
+    assert len(notes) == 100
+    for note, following in pairwise(notes[1:]):  # each holds up to the next
+        assert note.scopes == (Span(note.span.start, following.span.start),)
+
+
 def test_the_number_of_notes_is_bounded():
     text = " ".join(f'"Term{number}" means thing {number}.' for number in range(500))
     assert len(ScopeNotes(limit=50)(Document(text))) == 50

@@ -20,9 +20,9 @@ from rag_embeddings.retrieve.sentence_parent import SentenceParentSearch
 from rag_embeddings.split.tokens import token_counter
 from rag_embeddings.store import kept
 from rag_embeddings.store.directory import IndexDirectory
-from rag_embeddings.store.ledger import Place
 from rag_embeddings.store.links import LinkRule, link_rule, links_of, without_links
 from rag_embeddings.store.records import similarities
+from rag_embeddings.store.version import Place
 from rag_embeddings.testing import faults
 from rag_embeddings.testing.encoder import DeterministicEncoder
 from rag_embeddings.text import Chunk, Document, Span

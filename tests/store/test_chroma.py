@@ -21,7 +21,8 @@ from rag_embeddings.errors import (
 )
 from rag_embeddings.langchain import ChromaVectorStore
 from rag_embeddings.store.base import Record
-from rag_embeddings.store.chroma import ChromaServer, ChromaStore
+from rag_embeddings.store.chroma import ChromaStore
+from rag_embeddings.store.chroma_client import ChromaServer
 from rag_embeddings.store.memory import MemoryStore
 from rag_embeddings.store.where import Where
 from rag_embeddings.testing.store import check_store

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from rag_embeddings.encode.base import Role, aspect
+from rag_embeddings.encode.aspects import InnerAspects
+from rag_embeddings.encode.base import Role
 from rag_embeddings.encode.profile import Profile
 from rag_embeddings.errors import UnsupportedModelError
 from rag_embeddings.text import content_id
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from rag_embeddings.encode.profile import Similarity
 
 
-class DualEncoder:
+class DualEncoder(InnerAspects):
     """An encoder made of two that were trained together.
 
     Queries go to one, documents to the other; everything else (prompts, cache, limits) is their own affair. Its profile
@@ -97,20 +98,8 @@ class DualEncoder:
         """The tokenizer of the documents."""
         return self.document_encoder.tokenizer
 
-    @property
-    def precision(self) -> str:
-        """The number formats that both calculate with."""
-        return aspect("precision", self.query_encoder, self.document_encoder)
-
-    @property
-    def too_long(self) -> str:
-        """What both do to a text over their limit."""
-        return aspect("too_long", self.query_encoder, self.document_encoder)
-
-    @property
-    def variant(self) -> str:
-        """Whatever else sets the vectors of either apart."""
-        return aspect("variant", self.query_encoder, self.document_encoder)
+    def _inside(self) -> tuple[Encoder, ...]:
+        return self.query_encoder, self.document_encoder
 
     def encode(self, texts: Sequence[str], role: Role, **options: Any) -> Vectors:
         """Encode texts with the encoder of their role.

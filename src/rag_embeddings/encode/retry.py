@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from rag_embeddings.encode.base import aspect, validated
+from rag_embeddings.encode.aspects import InnerAspects
+from rag_embeddings.encode.base import validated
 from rag_embeddings.errors import BudgetError, RemoteEncoderError, VectorError
 
 if TYPE_CHECKING:
@@ -304,7 +305,7 @@ def _one_batch(
         raise RemoteEncoderError(f"encoding failed ({reason}) at attempt {calls}: {which}") from error
 
 
-class BatchedEncoder:
+class BatchedEncoder(InnerAspects):
     """An encoder that sends texts to the one inside in batches, tries again what may pass, and checks every reply.
 
     For an encoder of your own that calls a service; `rag_embeddings.encode.wrap.wrap` does the same for the embeddings
@@ -333,21 +334,6 @@ class BatchedEncoder:
     def tokenizer(self) -> Any:
         """The tokenizer of the encoder inside."""
         return self.encoder.tokenizer
-
-    @property
-    def precision(self) -> str:
-        """The number format that the encoder inside calculates with, as far as it says."""
-        return aspect("precision", self.encoder)
-
-    @property
-    def too_long(self) -> str:
-        """What the encoder inside does to a text over its limit, as far as it says."""
-        return aspect("too_long", self.encoder)
-
-    @property
-    def variant(self) -> str:
-        """Whatever else sets the vectors of the encoder inside apart."""
-        return aspect("variant", self.encoder)
 
     def encode(self, texts: Sequence[str], role: Role) -> Vectors:
         """Encode texts; see `rag_embeddings.encode.base.Encoder`.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rag_embeddings.encode.base import Role, validated
-from rag_embeddings.encode.cache import CachedEncoder
+from rag_embeddings.encode.cached import CachedEncoder
 from rag_embeddings.encode.catalog import known
 from rag_embeddings.encode.profile import Profile
 from rag_embeddings.encode.prompts import Prompts

@@ -12,7 +12,7 @@ from rag_embeddings.index.indexer import Indexer
 from rag_embeddings.index.pipeline import Pipeline, stamped
 from rag_embeddings.store.artifact import EmbeddingArtifact
 from rag_embeddings.store.artifact_save import ArtifactRecord, ArtifactSave
-from rag_embeddings.store.ledger import Sentence, Version
+from rag_embeddings.store.version import Sentence, Version
 from rag_embeddings.text import Block, Chunk, Document, Span, canonical_json
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rag_embeddings.encode.late import units
-from rag_embeddings.store.ledger import Sentence, Version
+from rag_embeddings.store.version import Sentence, Version
 from rag_embeddings.text import canonical_json, content_id, span_id
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rag_embeddings.index.pipeline import Pipeline
     from rag_embeddings.store.base import Store
     from rag_embeddings.store.directory import IndexDirectory
-    from rag_embeddings.store.ledger import Version
+    from rag_embeddings.store.version import Version
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from rag_embeddings.langchain.vector_store import RecordVectorStore, space_of
-from rag_embeddings.store.chroma import ChromaServer, ChromaStore
+from rag_embeddings.store.chroma import ChromaStore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
 
     from rag_embeddings.encode.profile import Similarity
+    from rag_embeddings.store.chroma_client import ChromaServer
 
 
 class ChromaVectorStore(RecordVectorStore):

@@ -32,13 +32,11 @@ class _MeaningTextSplitter(SpanTextSplitter):
         self,
         make: Callable[..., Splitter],
         embeddings: Embeddings | Encoder,
-        *,
         chunk_size: int,
-        min_chunk_size: int | None,
         tokenizer: Any,
         language: str,
     ) -> None:
-        self._make = partial(make, wrap(embeddings), chunk_size, min_chunk_size)
+        self._make = make
         counted = {"embeddings": embeddings} if tokenizer is None else {"tokenizer": tokenizer}
         super().__init__(chunk_size, 0, language=language, **counted)
 
@@ -93,20 +91,16 @@ class SemanticTextSplitter(_MeaningTextSplitter):
     ) -> None:
         make = partial(
             SemanticSplitter,
+            wrap(embeddings),
+            chunk_size,
+            min_chunk_size,
             target=target,
             weight=weight,
             breakpoint_threshold_type=breakpoint_threshold_type,
             breakpoint_threshold_amount=breakpoint_threshold_amount,
             buffer_size=buffer_size,
         )
-        super().__init__(
-            make,
-            embeddings,
-            chunk_size=chunk_size,
-            min_chunk_size=min_chunk_size,
-            tokenizer=tokenizer,
-            language=language,
-        )
+        super().__init__(make, embeddings, chunk_size, tokenizer, language)
 
 
 class BollingerTextSplitter(_MeaningTextSplitter):
@@ -143,15 +137,10 @@ class BollingerTextSplitter(_MeaningTextSplitter):
         tokenizer: Any = None,
         language: str = "en",
     ) -> None:
-        make = partial(BollingerSplitter, window=window, k=k, glue=glue, group=group)
-        super().__init__(
-            make,
-            embeddings,
-            chunk_size=chunk_size,
-            min_chunk_size=min_chunk_size,
-            tokenizer=tokenizer,
-            language=language,
+        make = partial(
+            BollingerSplitter, wrap(embeddings), chunk_size, min_chunk_size, window=window, k=k, glue=glue, group=group
         )
+        super().__init__(make, embeddings, chunk_size, tokenizer, language)
 
 
 class TopicTextSplitter(_MeaningTextSplitter):
@@ -188,15 +177,17 @@ class TopicTextSplitter(_MeaningTextSplitter):
         tokenizer: Any = None,
         language: str = "en",
     ) -> None:
-        make = partial(TopicSplitter, distance=distance, blend=blend, reach=reach, cluster=cluster)
-        super().__init__(
-            make,
-            embeddings,
-            chunk_size=chunk_size,
-            min_chunk_size=min_chunk_size,
-            tokenizer=tokenizer,
-            language=language,
+        make = partial(
+            TopicSplitter,
+            wrap(embeddings),
+            chunk_size,
+            min_chunk_size,
+            distance=distance,
+            blend=blend,
+            reach=reach,
+            cluster=cluster,
         )
+        super().__init__(make, embeddings, chunk_size, tokenizer, language)
 
 
 class RegexTextSplitter(SpanTextSplitter):

@@ -22,7 +22,7 @@ from rag_embeddings.langchain.door import SLICE, Steps, VectorDoor, arun, removi
 from rag_embeddings.langchain.late import LateChunkingEmbeddings
 from rag_embeddings.langchain.parent_keywords import PassageWords, fused
 from rag_embeddings.langchain.parent_units import CutDocument, cut_document, embedded_sentences, places, spelled
-from rag_embeddings.langchain.splitters import core_splitter
+from rag_embeddings.langchain.splitters import core_splitter, exact_splitter
 from rag_embeddings.retrieve.parents import Parent, grouped
 from rag_embeddings.split.base import Splitter
 from rag_embeddings.store.base import Hit
@@ -122,12 +122,7 @@ class SentenceParentRetriever(BaseRetriever):
 
     _words: PassageWords | None = PrivateAttr(default=None)
 
-    @field_validator("splitter")
-    @classmethod
-    def _exact_splitter(cls, value: Any) -> Any:
-        if value is not None:
-            core_splitter(value)
-        return value
+    _exact_splitter = field_validator("splitter")(exact_splitter)
 
     def model_post_init(self, context: Any, /) -> None:
         """Make what cuts texts into words, so that an unknown language is refused at once."""

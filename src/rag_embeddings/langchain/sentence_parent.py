@@ -24,7 +24,7 @@ from rag_embeddings.index.splitter import index_splitter
 from rag_embeddings.langchain.convert import from_core, from_match, to_core
 from rag_embeddings.langchain.late import LateChunkingEmbeddings
 from rag_embeddings.langchain.searching import SearchSettings
-from rag_embeddings.langchain.splitters import core_splitter
+from rag_embeddings.langchain.splitters import core_splitter, exact_splitter
 from rag_embeddings.split.base import Splitter
 from rag_embeddings.split.recursive import RecursiveSplitter
 from rag_embeddings.store.directory import IndexDirectory
@@ -124,12 +124,7 @@ class SentenceParentIndex(SearchSettings, DocumentIndex):
             raise ValueError(str(error)) from error
         return value
 
-    @field_validator("splitter")
-    @classmethod
-    def _exact_splitter(cls, value: Any) -> Any:
-        if value is not None:
-            core_splitter(value)
-        return value
+    _exact_splitter = field_validator("splitter")(exact_splitter)
 
     def model_post_init(self, context: Any, /) -> None:
         """Open an index in memory at once, so that copies with other settings see the same documents."""

@@ -263,3 +263,14 @@ def core_splitter(splitter: TextSplitter | Splitter) -> Splitter:
         f"{type(splitter).__name__} cannot say where its chunks stand; "
         "use a text splitter of rag_embeddings.langchain or a splitter of rag_embeddings"
     )
+
+
+def exact_splitter(splitter: TextSplitter | Splitter | None) -> TextSplitter | Splitter | None:
+    """Return a splitter as it is; a validator of fields.
+
+    Raises:
+        ValueError: As `core_splitter`.
+    """
+    if splitter is not None:
+        core_splitter(splitter)
+    return splitter

@@ -6,7 +6,8 @@ from typing import Any, Literal
 from llama_index.core.bridge.pydantic import Field
 
 from rag_embeddings.encode.base import Encoder
-from rag_embeddings.encode.cache import CachedEncoder, VectorCache
+from rag_embeddings.encode.cache import VectorCache
+from rag_embeddings.encode.cached import CachedEncoder
 from rag_embeddings.encode.resolve import DEFAULT_MODEL
 from rag_embeddings.encode.transformer import OPTIONS, TransformerEncoder
 from rag_embeddings.llama_index.encoded import EncodedEmbedding

@@ -5,15 +5,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 from llama_index.core.bridge.pydantic import ConfigDict, Field, field_serializer, field_validator, model_validator
-from llama_index.core.node_parser.node_utils import default_id_func
 from llama_index.core.schema import BaseNode, MetadataMode, TextNode
 from llama_index.core.utils import get_tqdm_iterable
 
 from rag_embeddings.encode.late import LatePass, Units, units
 from rag_embeddings.encode.windows import Windows
 from rag_embeddings.encode.wrap import wrap
-from rag_embeddings.llama_index.convert import from_chunks, to_core
+from rag_embeddings.llama_index.convert import to_core
 from rag_embeddings.llama_index.embedding import InstructionEmbedding
+from rag_embeddings.llama_index.naming import cannot_rebuild
 from rag_embeddings.llama_index.node_parsers import SpanNodeParser, core_splitter
 from rag_embeddings.split.base import Splitter
 from rag_embeddings.split.recursive import RecursiveSplitter
@@ -112,12 +112,7 @@ class LateChunkingNodeParser(SpanNodeParser):
 
         found: list[BaseNode] = []
         for index, late in enumerate(self.late_pass.encode_many(cut())):
-            parent = parents[index]
-            if self.id_func is default_id_func:
-                ids = [chunk.id for chunk in late.chunks]
-            else:
-                ids = [self.id_func(position, parent) for position in range(len(late.chunks))]
-            made = from_chunks(late.chunks, parent, ids, include_metadata=self.include_metadata)
+            made = self._nodes(late.chunks, parents[index])
             found.extend(_late_node(node, vector) for node, vector in zip(made, late.vectors.tolist(), strict=True))
         return found
 
@@ -135,10 +130,7 @@ class LateChunkingNodeParser(SpanNodeParser):
         if isinstance(value, dict):
             kinds = {kind.class_name(): kind for kind in _kinds()}
             if value.get("class_name") not in kinds:
-                raise ValueError(
-                    f"the splitter {value.get('class_name')!r} cannot be rebuilt from its settings; "
-                    "pass it along: from_dict(data, splitter=...)"
-                )
+                raise cannot_rebuild(f"splitter {value.get('class_name')!r}", "its settings", "splitter")
             return kinds[value["class_name"]].from_dict(value)
         if value is not None:
             core_splitter(value)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from llama_index.core.bridge.pydantic import Field, field_serializer, field_validator
 
-from rag_embeddings.llama_index.naming import callable_name
+from rag_embeddings.llama_index.naming import callable_name, cannot_rebuild
 from rag_embeddings.llama_index.node_parsers import SpanNodeParser
 from rag_embeddings.read.layout import LayoutReader
 from rag_embeddings.read.scope import ScopeNotes
@@ -75,10 +75,7 @@ class LayoutNodeParser(SpanNodeParser):
         if not isinstance(value, dict):
             return value
         if value.get("class_name") != ScopeNotes.__name__:
-            raise ValueError(
-                f"the notes {value.get('notes_name')!r} cannot be rebuilt from their name; "
-                "pass them along: from_dict(data, notes=...)"
-            )
+            raise cannot_rebuild(f"source of notes {value.get('notes_name')!r}", "its name", "notes")
         return ScopeNotes(**{name: item for name, item in value.items() if name != "class_name"})
 
     @field_serializer("notes")

@@ -9,7 +9,7 @@ from llama_index.core.llms import LLM
 
 from rag_embeddings.encode.base import Encoder
 from rag_embeddings.encode.wrap import wrap
-from rag_embeddings.llama_index.naming import callable_name
+from rag_embeddings.llama_index.naming import callable_name, cannot_rebuild
 from rag_embeddings.llama_index.node_parsers import SpanNodeParser
 from rag_embeddings.split.base import Splitter
 from rag_embeddings.split.bollinger import BollingerSplitter
@@ -158,10 +158,7 @@ class TopicNodeParser(MeaningNodeParser):
     @classmethod
     def _restored_cluster(cls, value: Any) -> Any:
         if isinstance(value, dict):
-            raise ValueError(  # noqa: TRY004  # pydantic reports a ValueError with the field's name
-                f"the clustering {value.get('cluster_name')!r} cannot be rebuilt from its name; "
-                "pass it along: from_dict(data, cluster=...)"
-            )
+            raise cannot_rebuild(f"clustering {value.get('cluster_name')!r}", "its name", "cluster")
         return value
 
     @field_serializer("cluster")
@@ -228,12 +225,9 @@ class LLMNodeParser(SpanNodeParser):
     @classmethod
     def _restored_llm(cls, value: Any) -> Any:
         if isinstance(value, dict):
-            raise ValueError(  # noqa: TRY004  # pydantic reports a ValueError with the field's name
-                f"the language model {value.get('class_name')!r} cannot be rebuilt from its name; "
-                "pass it along: from_dict(data, llm=...)"
-            )
+            raise cannot_rebuild(f"language model {value.get('class_name')!r}", "its name", "llm")
         if not isinstance(value, LLM) and not callable(value):
-            raise ValueError(  # noqa: TRY004  # as above
+            raise ValueError(  # noqa: TRY004  # pydantic reports a ValueError with the field's name
                 f"llm is a LlamaIndex LLM or a function from a prompt to an answer, got {value!r:.80}"
             )
         return value

@@ -1,4 +1,4 @@
-"""Stable spellings of functions, for LlamaIndex's cache keys."""
+"""Stable spellings of functions, for LlamaIndex's cache keys, and what is said where a spelling is not enough."""
 
 from __future__ import annotations
 
@@ -38,6 +38,17 @@ def callable_name(function: Callable[..., object]) -> str:
             "use a function defined at the top of a module"
         ) from error
     return f"{name}#{blake2b(state, digest_size=8).hexdigest()}"
+
+
+def cannot_rebuild(thing: str, form: str, field: str) -> ValueError:
+    """Return the error for a setting that was serialised as less than it takes to make it again.
+
+    Args:
+        thing: What it is, such as ``"tokenizer 'numpy.char'"``.
+        form: What there is of it, such as ``"its name"``.
+        field: The setting's name.
+    """
+    return ValueError(f"the {thing} cannot be rebuilt from {form}; pass it along: from_dict(data, {field}=...)")
 
 
 def _state(function: Callable[..., object]) -> bytes:

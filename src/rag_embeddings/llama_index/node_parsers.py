@@ -19,12 +19,12 @@ from rag_embeddings.encode.wrap import wrap
 from rag_embeddings.llama_index.component import PortableComponent
 from rag_embeddings.llama_index.convert import ReadDocument, from_chunks, to_core
 from rag_embeddings.llama_index.embedding import InstructionEmbedding
-from rag_embeddings.llama_index.naming import callable_name
+from rag_embeddings.llama_index.naming import callable_name, cannot_rebuild
 from rag_embeddings.split.base import DEFAULT_MAX_TOKENS, DEFAULT_TOKENIZER, Splitter
 from rag_embeddings.split.recursive import RecursiveSplitter
 from rag_embeddings.split.sliding import SlidingWindowSplitter
 from rag_embeddings.split.tokens import CallableCounter, token_counter
-from rag_embeddings.text import Document
+from rag_embeddings.text import Chunk, Document
 
 
 class SpanNodeParser(PortableComponent, NodeParser):
@@ -118,13 +118,15 @@ class SpanNodeParser(PortableComponent, NodeParser):
         splitter = self.splitter
         found: list[BaseNode] = []
         for node in get_tqdm_iterable(nodes, show_progress, "Parsing nodes"):
-            chunks = splitter.split(to_core(node))
-            if self.id_func is default_id_func:
-                ids = [chunk.id for chunk in chunks]
-            else:
-                ids = [self.id_func(position, node) for position in range(len(chunks))]
-            found.extend(from_chunks(chunks, node, ids, include_metadata=self.include_metadata))
+            found.extend(self._nodes(splitter.split(to_core(node)), node))
         return found
+
+    def _nodes(self, chunks: Sequence[Chunk], parent: BaseNode) -> list[TextNode]:
+        if self.id_func is default_id_func:
+            ids = [chunk.id for chunk in chunks]
+        else:
+            ids = [self.id_func(position, parent) for position in range(len(chunks))]
+        return from_chunks(chunks, parent, ids, include_metadata=self.include_metadata)
 
     async def _aparse_nodes(
         self,
@@ -162,10 +164,7 @@ class SpanNodeParser(PortableComponent, NodeParser):
     def _restored_embed_model(cls, value: Any) -> Any:
         if isinstance(value, dict):
             if value.get("class_name") != InstructionEmbedding.class_name():
-                raise ValueError(
-                    f"the embedding model {value.get('class_name')!r} cannot be rebuilt from its settings; "
-                    "pass it along: from_dict(data, embed_model=...)"
-                )
+                raise cannot_rebuild(f"embedding model {value.get('class_name')!r}", "its settings", "embed_model")
             return InstructionEmbedding.from_dict(value)
         return value if value is None or isinstance(value, BaseEmbedding) else wrap(value)
 
@@ -173,10 +172,7 @@ class SpanNodeParser(PortableComponent, NodeParser):
     @classmethod
     def _restored_tokenizer(cls, value: Any) -> Any:
         if isinstance(value, dict):
-            raise ValueError(  # noqa: TRY004  # pydantic reports a ValueError with the field's name
-                f"the tokenizer {value.get('tokenizer_name')!r} cannot be rebuilt from its name; "
-                "pass it along: from_dict(data, tokenizer=...)"
-            )
+            raise cannot_rebuild(f"tokenizer {value.get('tokenizer_name')!r}", "its name", "tokenizer")
         return value
 
     @field_validator("id_func", mode="before")
@@ -185,10 +181,7 @@ class SpanNodeParser(PortableComponent, NodeParser):
         if not isinstance(value, dict):
             return value
         if value.get("id_func_name") != callable_name(default_id_func):
-            raise ValueError(
-                f"the id_func {value.get('id_func_name')!r} cannot be rebuilt from its name; "
-                "pass it along: from_dict(data, id_func=...)"
-            )
+            raise cannot_rebuild(f"id_func {value.get('id_func_name')!r}", "its name", "id_func")
         return default_id_func
 
     @field_serializer("embed_model")

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 _LONGEST = 1200  # characters of a sentence that is looked at
 
+# Repetitions that could divide the same text in several ways are possessive: their work would grow exponentially.
 _OPEN, _CLOSE = "[\"'“‘„«]", "[\"'”’“»]"  # noqa: RUF001
 _QUOTED = rf"(?:{_OPEN}|\*\*)([^\"“”„«»*]{{1,60}}?)(?:{_CLOSE}|\*\*)"
 _MEANS = (
@@ -20,7 +21,7 @@ _DEFINES = re.compile(
 _SINGULAR = re.compile(r"\w*s\b|has|is|shall|\w+ shall")  # verbs that any term may have; "mean" takes a plural one
 # the word "approved", wherever it appears, means; references to "we" and "us" are to
 _WORDS_USED = re.compile(
-    rf"\b(?:terms?|words?|expressions?|phrases?|references to|abbreviations?) ((?:{_QUOTED},?(?: and| or)? ?)+)"
+    rf"\b(?:terms?|words?|expressions?|phrases?|references to|abbreviations?) ((?:{_QUOTED},?(?: and| or)? ?)++)"
     rf"[^.]{{0,60}}?\b(?:{_MEANS}|{_SHALL}|(?:are|is) to\b|(?:are|is) used)"
 )
 # Aldred Ltd (the "Supplier"), (hereinafter referred to as the "Client"); but no call such as read("file")
@@ -29,7 +30,7 @@ _NAMED = re.compile(
     r"each,? )*)(?:an? )?[\"“](?:the )?(?P<term>[^\"“”]{1,60})[\"”]\)"
 )
 # In this section, Company means; for the purposes of this License, Derivative Works shall not include
-_BARE = re.compile(rf"this \w+, (?:the )?((?:[A-Z][\w-]* ?){{1,4}}) (?:{_MEANS}|{_SHALL})\b")
+_BARE = re.compile(rf"this \w+, (?:the )?([A-Z][\w-]*+(?: [A-Z][\w-]*+){{0,3}}) (?:{_MEANS}|{_SHALL})\b")
 
 _ADDS = re.compile(r"\b(?:includes?|excludes?|shall (?:not )?include)\b")
 
@@ -186,7 +187,7 @@ def _terms(sentence: str) -> list[str]:
     for match in _WORDS_USED.finditer(sentence):
         found.extend(re.findall(_QUOTED, match[1]))
     found.extend(match["term"] for match in _NAMED.finditer(sentence) if match["said"] or _is_name(sentence, match))
-    found.extend(match[1].strip() for match in _BARE.finditer(sentence))
+    found.extend(match[1] for match in _BARE.finditer(sentence))
     # "the Scheme" is defined, and "Scheme" is what is used
     terms = (re.sub(r"^(?:[Tt]he|[Aa]n?) (?=\w)", "", term.strip(" ,.;:")) for term in found)
     return [term for term in dict.fromkeys(terms) if any(map(str.isalpha, term))]

@@ -17,7 +17,7 @@ from rag_embeddings.split.sentences import sentence_spans
 from rag_embeddings.text import Note, Span, heading_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from rag_embeddings.text import Block, Document
 
@@ -226,12 +226,10 @@ def _sections(document: Document, blocks: Sequence[Block]) -> list[_Section]:
 
 def _taken(item: _Found, found: Sequence[_Found]) -> list[Span]:
     """Return what others take from a declaration: the stretches where everything it settles is settled anew."""
-    if not item.said.keys:
-        return []
     losses: list[Span] | None = None
     for key in item.said.keys:
         taken = [loss for other in found if other is not item and key in other.said.keys for loss in _loss(item, other)]
-        losses = taken if losses is None else [part for loss in losses for part in _common(loss, taken)]
+        losses = _union(taken) if losses is None else _common(losses, _union(taken))
     return losses or []
 
 
@@ -252,18 +250,37 @@ def _loss(item: _Found, other: _Found) -> list[Span]:
     return [Span(shared.start, min(max(item.span.start, shared.start), shared.end))]  # up to here, the earlier one does
 
 
-def _common(span: Span, others: Sequence[Span]) -> Iterator[Span]:
-    for other in others:
-        start, end = max(span.start, other.start), min(span.end, other.end)
+def _union(spans: Iterable[Span]) -> list[Span]:
+    """Join spans that overlap or touch; those that are left are disjoint and in order."""
+    joined: list[Span] = []
+    for span in sorted(filter(len, spans)):
+        if joined and span.start <= joined[-1].end:
+            joined[-1] = Span(joined[-1].start, max(joined[-1].end, span.end))
+        else:
+            joined.append(span)
+    return joined
+
+
+def _common(ones: Sequence[Span], others: Sequence[Span]) -> list[Span]:
+    """Return what two lists of disjoint spans in order share, as another one."""
+    shared: list[Span] = []
+    one = other = 0
+    while one < len(ones) and other < len(others):
+        start, end = max(ones[one].start, others[other].start), min(ones[one].end, others[other].end)
         if start < end:
-            yield Span(start, end)
+            shared.append(Span(start, end))
+        if ones[one].end < others[other].end:
+            one += 1
+        else:
+            other += 1
+    return shared
 
 
 def _minus(span: Span, taken: Sequence[Span]) -> Iterator[Span]:
     position = span.start
-    for loss in sorted(taken):
+    for loss in taken:
         if loss.start > position:
             yield Span(position, loss.start)
-        position = max(position, loss.end)
+        position = loss.end
     if position < span.end:
         yield Span(position, span.end)

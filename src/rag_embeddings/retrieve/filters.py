@@ -10,7 +10,8 @@ from rag_embeddings.store.where import Where
 from rag_embeddings.text import without_surrogates
 
 if TYPE_CHECKING:
-    from rag_embeddings.store.ledger import Ledger, Place
+    from rag_embeddings.store.ledger import Ledger
+    from rag_embeddings.store.version import Place
     from rag_embeddings.text import Chunk
 
 _PATTERN_MEMORY = 64 * 2**20  # bytes that RE2 may use for one expression

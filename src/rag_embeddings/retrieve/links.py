@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rag_embeddings.split.tokens import TokenCounter
-    from rag_embeddings.store.ledger import Ledger, Place
+    from rag_embeddings.store.ledger import Ledger
+    from rag_embeddings.store.version import Place
 
 
 def linked(

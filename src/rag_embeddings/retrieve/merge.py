@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from rag_embeddings.retrieve.base import Match
     from rag_embeddings.split.tokens import TokenCounter
-    from rag_embeddings.store.ledger import Ledger, Place
+    from rag_embeddings.store.ledger import Ledger
     from rag_embeddings.store.neighbours import Part
+    from rag_embeddings.store.version import Place
     from rag_embeddings.text import Document
 
 

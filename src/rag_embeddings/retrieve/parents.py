@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from rag_embeddings.encode.base import Vectors
     from rag_embeddings.encode.profile import Similarity
     from rag_embeddings.store.base import Hit, Store
-    from rag_embeddings.store.ledger import Ledger, Place
+    from rag_embeddings.store.ledger import Ledger
     from rag_embeddings.store.shared import View
+    from rag_embeddings.store.version import Place
     from rag_embeddings.text import Span
 
     Key = TypeVar("Key", bound=Hashable)

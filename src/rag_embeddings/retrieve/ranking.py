@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rag_embeddings.retrieve.base import Match
     from rag_embeddings.retrieve.parents import Parent, Score
     from rag_embeddings.store.directory import IndexDirectory
-    from rag_embeddings.store.ledger import Place
+    from rag_embeddings.store.version import Place
     from rag_embeddings.store.where import Where
 
 _FIRST_FETCH = 8  # hits fetched per chunk wanted, doubled while they do not suffice

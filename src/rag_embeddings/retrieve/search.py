@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from rag_embeddings.retrieve.sentence_parent import Score
     from rag_embeddings.split.tokens import TokenCounter
     from rag_embeddings.store.directory import IndexDirectory
-    from rag_embeddings.store.ledger import Ledger, Place
+    from rag_embeddings.store.ledger import Ledger
+    from rag_embeddings.store.version import Place
     from rag_embeddings.store.where import Where
 
 SearchType = Literal["similarity", "hybrid", "mmr"]

@@ -11,7 +11,8 @@ from rag_embeddings.text import Span
 
 if TYPE_CHECKING:
     from rag_embeddings.retrieve.base import Match
-    from rag_embeddings.store.ledger import Ledger, Place
+    from rag_embeddings.store.ledger import Ledger
+    from rag_embeddings.store.version import Place
 
 Unit = Literal["sentence", "chunk"]
 Around = Literal["passage", "match"]

@@ -9,9 +9,7 @@ those keys are set to None. It accepts vectors of zeros and then finds them nowh
 from __future__ import annotations
 
 import math
-import os
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from threading import RLock
@@ -21,6 +19,14 @@ import numpy as np
 
 from rag_embeddings.errors import ChromaDamagedError, IndexNotFoundError, SpaceMismatchError, StoreError, require
 from rag_embeddings.store.base import Hit, Record
+from rag_embeddings.store.chroma_client import (
+    FILE,
+    ChromaServer,
+    connect,
+    disconnect,
+    names_function,
+    refuse_fork,
+)
 from rag_embeddings.store.records import best, checked_query, nearest, possible, prepared
 from rag_embeddings.store.turns import Guarded, Turns
 from rag_embeddings.store.where_chroma import as_kept, translated
@@ -42,28 +48,6 @@ _EF_SEARCH = 400
 _EF_CONSTRUCTION = 200
 _NEIGHBORS = 32
 _PAGE = 1_000
-_FILE = "chroma.sqlite3"
-_NO_FUNCTION = ("legacy", "unknown")  # how Chroma spells that there is none
-
-# Chroma's threads and SQLite's locks do not fork along: a child of a process that has used Chroma hangs now and then.
-_used_in_process: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ChromaServer:
-    """Where a Chroma server listens, started for example by ``chroma run --path DIR --port 8000``.
-
-    Attributes:
-        host: Name or address.
-        port: Number of the port.
-        ssl: Whether to use HTTPS.
-        headers: Sent with every request, for example a token; not shown in ``repr``.
-    """
-
-    host: str = "localhost"
-    port: int = 8000
-    ssl: bool = False
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 class ChromaStore:
@@ -106,8 +90,8 @@ class ChromaStore:
         chromadb = require("chromadb", "chroma")
         httpx = require("httpx", "chroma")
         if not isinstance(path, ChromaServer):
-            _refuse_fork()
-            if not create and not (Path(path) / _FILE).is_file():
+            refuse_fork()
+            if not create and not (Path(path) / FILE).is_file():
                 raise IndexNotFoundError(f"there is no Chroma directory in {str(path)!r}; write some records first")
         self.similarity = similarity
         self._errors = (chromadb.errors.ChromaError, httpx.HTTPError)
@@ -120,7 +104,7 @@ class ChromaStore:
         self._access = _access(path, guard)
         try:
             with self._access.opening():
-                self._client = _client(chromadb, path)
+                self._client = connect(path)
                 self._collection = self._opened(chromadb, collection, create=create, space=space)
                 self._slice: int = self._client.get_max_batch_size()
                 self._load(chromadb)
@@ -151,7 +135,7 @@ class ChromaStore:
         # Reading `collection.schema`, as Chroma does at every upsert, builds the embedding function stored there,
         # whatever we say: from a foreign directory that would be code of somebody else's choice.
         schema = collection._model.serialized_schema  # noqa: SLF001 - the public property builds
-        if _names_function(collection.configuration_json) or _names_function(schema):
+        if names_function(collection.configuration_json) or names_function(schema):
             raise StoreError(f"collection {name!r} brings an embedding function of its own, which is never run")
         found = (collection.configuration_json.get("hnsw") or {}).get("space")
         if found != by:
@@ -314,7 +298,7 @@ class ChromaStore:
                 self._closed = True
                 try:
                     if self._client is not None:
-                        _close(self._client)
+                        disconnect(self._client)
                 finally:
                     self._access.close()
 
@@ -353,56 +337,12 @@ class ChromaStore:
             raise ChromaDamagedError(f"Chroma cannot read collection {self._collection.name!r}: {error}") from error
 
 
-def _refuse_fork() -> None:
-    global _used_in_process  # noqa: PLW0603 - Chroma's state is the process's, too
-    _used_in_process = _used_in_process or os.getpid()
-    if _used_in_process != os.getpid():
-        raise StoreError(
-            "Chroma was used in this process before it was forked and would hang in the child; "
-            "start child processes with the method 'spawn' or 'forkserver', or open the index only in the child"
-        )
-
-
 def _access(path: str | Path | ChromaServer, guard: Callable[[], AbstractContextManager[Any]] | None) -> Access:
     if guard is not None:
         return Guarded(guard)
     return Guarded(nullcontext) if isinstance(path, ChromaServer) else Turns(path)
 
 
-def _client(chromadb: Any, path: str | Path | ChromaServer) -> Any:
-    settings = chromadb.config.Settings(anonymized_telemetry=False)
-    if isinstance(path, ChromaServer):
-        try:
-            return chromadb.HttpClient(
-                path.host, path.port, ssl=path.ssl, headers=dict(path.headers), settings=settings
-            )
-        except ValueError as error:
-            raise StoreError(f"no Chroma server answers at {path.host}:{path.port}: {error}") from error
-    try:
-        return chromadb.PersistentClient(str(path), settings=settings)
-    except (chromadb.errors.ChromaError, ValueError) as error:
-        raise ChromaDamagedError(f"Chroma cannot open {str(path)!r}: {error}") from error
-
-
-def _close(client: Any) -> None:
-    """Close a client, and its connections to a server, which Chroma leaves open."""
-    parts = (client._server, client._admin_client._server)  # noqa: SLF001 - there is no public way
-    client.close()
-    for part in parts:
-        if hasattr(part, "_session"):
-            part._session.close()  # noqa: SLF001
-
-
 def _replacing(metadata: Mapping[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any] | None:
     gone = dict.fromkeys(set(before or ()) - set(metadata))
     return {**metadata, **gone} or None
-
-
-def _names_function(value: Any) -> bool:
-    """Whether a configuration names an embedding function that Chroma would build."""
-    if isinstance(value, dict):
-        function = value.get("embedding_function")
-        if isinstance(function, dict) and function.get("type") not in _NO_FUNCTION:
-            return True
-        return any(map(_names_function, value.values()))
-    return isinstance(value, list) and any(map(_names_function, value))

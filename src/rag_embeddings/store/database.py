@@ -8,13 +8,15 @@ from __future__ import annotations
 import sqlite3
 from contextlib import contextmanager, nullcontext
 from threading import RLock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rag_embeddings.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
+
+_BOUND = 500  # values bound in one statement
 
 
 class Database:
@@ -71,6 +73,14 @@ class Database:
     def execute_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
         """Run one statement for each row inside `writing`."""
         self._db.executemany(sql, rows)
+
+    def execute_in(self, sql: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+        """Run a statement whose ``{}`` stands for a list of values, however long, and return all its rows."""
+        rows: list[tuple[Any, ...]] = []
+        for start in range(0, len(values), _BOUND):
+            part = values[start : start + _BOUND]
+            rows += self._db.execute(sql.format(",".join("?" * len(part))), part).fetchall()
+        return rows
 
     def version(self) -> tuple[int, int]:
         """Return something that is different whenever the file has changed."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from rag_embeddings.errors import StoreError
 from rag_embeddings.store import postings
-from rag_embeddings.store.ledger import Place
+from rag_embeddings.store.version import Place
 from rag_embeddings.store.words import Words
 
 if TYPE_CHECKING:

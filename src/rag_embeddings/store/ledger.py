@@ -11,58 +11,19 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rag_embeddings.store import postings
 from rag_embeddings.store.database import Database
 from rag_embeddings.store.schema import SCHEMA, TABLES
+from rag_embeddings.store.version import Place, Sentence, Version
 from rag_embeddings.text import Block, Chunk, Document, Span, canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-_BOUND = 500  # values bound in one statement
 _DOCUMENTS = 32  # documents kept in memory for reading
-
-
-@dataclass(frozen=True, slots=True)
-class Sentence:
-    """A unit of search inside one chunk.
-
-    Attributes:
-        id: Identity, derived from document, text and span; chunks that overlap share it.
-        span: Where it stands in the document.
-    """
-
-    id: str
-    span: Span
-
-
-@dataclass(frozen=True)
-class Version:
-    """A document as it is to be indexed.
-
-    Attributes:
-        document: The document.
-        name: Changes with the text, the metadata, the blocks and the pipeline.
-        chunks: What the splitter returned.
-        sentences: For each chunk its sentences, in order.
-    """
-
-    document: Document
-    name: str
-    chunks: Sequence[Chunk]
-    sentences: Sequence[Sequence[Sentence]]
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a live chunk is to be found: the number of its version, and its ordinal there."""
-
-    version: int
-    ordinal: int
 
 
 class Ledger(Database):
@@ -245,15 +206,14 @@ class Ledger(Database):
         """Return for each document that is known the name of its live version, and whether it has a pending one."""
         found: dict[str, tuple[str | None, bool]] = {}
         with self.reading():
-            for part in _parts(ids):
-                rows = self.execute(
-                    f"SELECT document, version, state FROM versions WHERE document IN ({_marks(part)})",  # noqa: S608
-                    [_bytes(identity) for identity in part],
-                )
-                for document, name, state in rows:
-                    live, pending = found.get(_text(document), (None, False))
-                    live, pending = (name, pending) if state == "live" else (live, pending or state == "pending")
-                    found[_text(document)] = (live, pending)
+            rows = self.execute_in(
+                "SELECT document, version, state FROM versions WHERE document IN ({})",
+                [_bytes(identity) for identity in ids],
+            )
+            for document, name, state in rows:
+                live, pending = found.get(_text(document), (None, False))
+                live, pending = (name, pending) if state == "live" else (live, pending or state == "pending")
+                found[_text(document)] = (live, pending)
         return found
 
     def document_ids(self, *, pending: bool = False) -> list[str]:
@@ -338,27 +298,22 @@ class Ledger(Database):
         sql = (
             'SELECT sentences.id, sentences.version, sentences.chunk, sentences.start, sentences."end" FROM sentences'
             " JOIN versions ON versions.number = sentences.version AND versions.state = 'live'"
-            " WHERE sentences.id IN ({0}) ORDER BY sentences.version, sentences.chunk"
+            " WHERE sentences.id IN ({}) ORDER BY sentences.version, sentences.chunk"
         )
         found: dict[str, list[tuple[Place, Span]]] = {}
         with self.reading():
-            for part in _parts(ids):
-                for identity, version, chunk, start, end in self.execute(sql.format(_marks(part)), part):
-                    found.setdefault(identity, []).append((Place(version, chunk), Span(start, end)))
+            for identity, version, chunk, start, end in self.execute_in(sql, ids):
+                found.setdefault(identity, []).append((Place(version, chunk), Span(start, end)))
         return found
 
     def live_chunks(self, ids: Sequence[str]) -> dict[str, Place]:
         """Return where each chunk that is live stands."""
         sql = (
             "SELECT chunks.id, chunks.version, chunks.ordinal FROM chunks"
-            " JOIN versions ON versions.number = chunks.version AND versions.state = 'live' WHERE chunks.id IN ({0})"
+            " JOIN versions ON versions.number = chunks.version AND versions.state = 'live' WHERE chunks.id IN ({})"
         )
         with self.reading():
-            return {
-                identity: Place(version, ordinal)
-                for part in _parts(ids)
-                for identity, version, ordinal in self.execute(sql.format(_marks(part)), part)
-            }
+            return {identity: Place(version, ordinal) for identity, version, ordinal in self.execute_in(sql, ids)}
 
     def live_places(self) -> list[Place]:
         """Return where every live chunk stands, document by document."""
@@ -432,12 +387,3 @@ def _bytes(text: str) -> bytes:
 
 def _text(data: bytes) -> str:
     return data.decode("utf-8", "surrogatepass")
-
-
-def _marks(values: Sequence[object]) -> str:
-    return ",".join("?" * len(values))
-
-
-def _parts(values: Sequence[str]) -> Iterator[list[str]]:
-    for start in range(0, len(values), _BOUND):
-        yield list(values[start : start + _BOUND])

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from rag_embeddings.errors import StoreError
-from rag_embeddings.store.ledger import Place
+from rag_embeddings.store.version import Place
 from rag_embeddings.testing.faults import failpoint
 
 if TYPE_CHECKING:

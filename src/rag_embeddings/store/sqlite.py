@@ -35,7 +35,6 @@ CREATE TABLE records (
     metadata TEXT NOT NULL
 )
 """
-_BOUND = 500  # values bound in one statement
 
 
 class _Loaded(NamedTuple):
@@ -84,8 +83,7 @@ class SqliteStore:
     def delete(self, ids: Sequence[str]) -> None:
         """Remove records. Ids that do not exist are ignored."""
         with self._database.writing():
-            for part in _parts(ids):
-                self._database.execute(f"DELETE FROM records WHERE id IN ({_marks(part)})", part)  # noqa: S608
+            self._database.execute_in("DELETE FROM records WHERE id IN ({})", possible(ids))
 
     def search(self, vector: Vectors, k: int, *, where: Where | None = None) -> list[Hit]:
         """Return the k most similar records, best first, equal ones in the order of their ids.
@@ -115,21 +113,17 @@ class SqliteStore:
         """Return the records that exist, in the order of ``ids``."""
         found = {}
         with self._database.reading():
-            for part in _parts(ids):
-                sql = f"SELECT id, vector, text, metadata FROM records WHERE id IN ({_marks(part)})"  # noqa: S608
-                for identity, vector, text, metadata in self._database.execute(sql, part):
-                    row = np.frombuffer(vector, dtype=np.float32)
-                    found[identity] = Record(identity, row, text, load_metadata(metadata))
+            sql = "SELECT id, vector, text, metadata FROM records WHERE id IN ({})"
+            for identity, vector, text, metadata in self._database.execute_in(sql, possible(ids)):
+                row = np.frombuffer(vector, dtype=np.float32)
+                found[identity] = Record(identity, row, text, load_metadata(metadata))
         return [found[identity] for identity in ids if identity in found]
 
     def contains(self, ids: Sequence[str]) -> set[str]:
         """Return those of ``ids`` that exist."""
         with self._database.reading():
-            return {
-                row[0]
-                for part in _parts(ids)
-                for row in self._database.execute(f"SELECT id FROM records WHERE id IN ({_marks(part)})", part)  # noqa: S608
-            }
+            rows = self._database.execute_in("SELECT id FROM records WHERE id IN ({})", possible(ids))
+            return {row[0] for row in rows}
 
     def ids(self, where: Where | None = None) -> Iterator[str]:
         """Yield every id, or those of records that fulfil a condition, oldest first, a page at a time."""
@@ -180,13 +174,3 @@ class SqliteStore:
                 matrix.reshape(len(rows), -1) if rows else matrix,
             )
         return self._loaded
-
-
-def _parts(ids: Sequence[str]) -> Iterator[list[str]]:
-    wanted = possible(ids)
-    for start in range(0, len(wanted), _BOUND):
-        yield wanted[start : start + _BOUND]
-
-
-def _marks(values: Sequence[object]) -> str:
-    return ",".join("?" * len(values))
