@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _LOW = 0.9  # share of the bound that eviction goes down to, so that it is rare
 _BESIDE = 50  # bytes of a row beside its floats
 _INDEXES = 80  # bytes of a row in the indexes, half-filled pages allowed for
+_SPARE = 4 * PAGE  # kept free for the pages of an index that split when uses are noted, after room was made
 
 
 def row_bytes(dimensions: int) -> int:
@@ -132,6 +133,7 @@ def shrink(db: sqlite3.Connection, max_bytes: int) -> None:
 
 def _make_room(db: sqlite3.Connection, max_bytes: int, needed: int) -> int:
     """Delete the vectors used longest ago until so many bytes fit under the bound."""
+    max_bytes -= _SPARE
     if _used(db) + needed <= max_bytes:
         return 0
     target = max(0, int(max_bytes * _LOW) - needed)
