@@ -112,6 +112,28 @@ def test_topics_bring_together_what_stands_apart():
     assert chunks[0].metadata["spans"].count(",") == 2
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_of_a_chunk_of_several_slices_cite_the_first_text(kind):
+    def by_threes(vectors):
+        return [index // 3 % 2 for index in range(len(vectors))]
+
+    topics = TopicTextSplitter(ENCODER, chunk_size=200, min_chunk_size=20, cluster=by_threes, tokenizer=TOKENS)
+    chunks = topics.split_documents([Document(page_content=PROSE, id="root")])
+    parts = pairs()[kind][0].split_documents(chunks)
+    assert len(parts) > len(chunks)
+    for part in parts:
+        assert part.metadata["source_id"] == "root"
+        start, end = part.metadata["start_index"], part.metadata["end_index"]
+        spans = part.metadata.get("spans", f"{start}-{end}").split(",")
+        assert "\n".join(PROSE[slice(*map(int, span.split("-")))] for span in spans) == part.page_content
+        assert (spans[0].split("-")[0], spans[-1].split("-")[1]) == (str(start), str(end))
+
+
+def test_metadata_of_your_own_that_is_called_spans_is_kept():
+    source = Document(page_content="One. Two.", metadata={"spans": "0-1,2-3"})
+    assert RegexTextSplitter(40, tokenizer=TOKENS).split_documents([source])[0].metadata["spans"] == "0-1,2-3"
+
+
 def test_embeddings_without_a_tokenizer_need_one():
     fake = DeterministicFakeEmbedding(size=8)
     with pytest.raises(ValueError, match="tokenizer"):

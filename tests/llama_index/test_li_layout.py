@@ -12,7 +12,7 @@ from llama_index.core.ingestion import IngestionPipeline
 from llama_index.core.schema import Document, MetadataMode, NodeRelationship
 
 from rag_embeddings import Boundary, LayoutSplitter, ScopeNotes
-from rag_embeddings.llama_index import LayoutNodeParser, SentenceParentRetriever
+from rag_embeddings.llama_index import LayoutNodeParser, RecursiveNodeParser, SentenceParentRetriever
 from rag_embeddings.llama_index.convert import to_core
 from rag_embeddings.read.layout import LayoutReader
 from rag_embeddings.read.markdown import read_markdown
@@ -163,3 +163,16 @@ def test_an_index_gives_the_context_back_and_shows_it():
         assert "in millions" in best.get_content(MetadataMode.LLM)
         assert "in millions" in best.get_content(MetadataMode.EMBED)
         assert "kinds" not in best.get_content(MetadataMode.LLM)
+
+
+def test_a_piece_of_html_has_no_places_in_the_root_document():
+    """What is split is the text that a browser shows; counted in that, offsets would point to other text."""
+    text = "<html><body>" + "".join(f"<h2>Gate {n}</h2><p>It is <b>opened</b> in spring.</p>" for n in range(9))
+    pieces = RecursiveNodeParser(chunk_size=40)([Document(text=text, id_="root", metadata={"file_name": "a.html"})])
+    nodes = LayoutNodeParser(chunk_size=20)(pieces)
+    assert "<b>" in pieces[0].text
+    assert "<b>" not in nodes[0].text
+    for node in nodes:
+        assert node.start_char_idx is node.end_char_idx is None
+        assert not {"start_index", "end_index"} & node.metadata.keys()
+        assert node.ref_doc_id == node.metadata["source_id"] == "root"

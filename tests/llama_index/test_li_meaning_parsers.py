@@ -121,6 +121,26 @@ def test_in_a_chain_places_count_in_the_root_document(kind):
         assert node.ref_doc_id == "root"
 
 
+def by_threes(vectors):
+    return [index // 3 % 2 for index in range(len(vectors))]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_of_a_node_of_several_slices_have_their_places(kind):
+    options = {"chunk_size": 200, "min_chunk_size": 20, "cluster": by_threes, **MEANT}
+    topics = TopicNodeParser(**options)([Document(text=PROSE, id_="root")])
+    nodes = parser(kind)(topics)
+    assert len(nodes) > len(topics)
+    for node in nodes:
+        start, end = node.start_char_idx, node.end_char_idx
+        spans = node.metadata.get("spans", f"{start}-{end}").split(",")
+        assert "\n".join(PROSE[slice(*map(int, span.split("-")))] for span in spans) == node.text
+        assert (node.metadata["start_index"], node.metadata["end_index"]) == (start, end)
+        assert node.ref_doc_id == "root"
+    blind = TopicNodeParser(include_metadata=False, **options)([Document(text=PROSE, id_="root")])
+    assert {node.start_char_idx for node in parser(kind)(blind)} == {None}  # nothing says where the slices are
+
+
 def test_settings_reach_the_cache_and_the_splitter():
     changes = {
         "semantic": {"weight": 9.0},

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.documents import Document as LangChainDocument
 
-from rag_embeddings.text import Document
+from rag_embeddings.split.slices import slices_of, spelled, traced
+from rag_embeddings.text import Document, Span
 
 if TYPE_CHECKING:
     from rag_embeddings.retrieve.base import Match
@@ -48,20 +49,21 @@ def from_chunk(chunk: Chunk, *, context_in_content: bool = False) -> LangChainDo
         ``end_index`` and ``source_id``, and ``context`` where the chunk has one. A chunk of several spans has
         ``spans``, such as ``"0-57,120-188"``, which every store can hold; the two indices enclose them all.
 
-    A document that is itself a slice with a known place (its metadata has ``source_id``, ``start_index`` and
-    ``end_index``, and the two are as far apart as its text is long) hands on that ``source_id``, and the offsets count
-    from there: chunks of chunks cite the first text.
+    A document that is itself a slice with a known place, or several (its metadata has ``source_id``, ``start_index``,
+    ``end_index`` and perhaps ``spans``, and they are as long as its text) hands on that ``source_id``, and the offsets
+    count there: chunks of chunks cite the first text.
     """
-    source_id, shift = _origin(chunk.document)
+    source_id, slices = _origin(chunk.document)
+    spans = traced(chunk.spans, slices)
     metadata = {
-        **deepcopy(dict(chunk.document.metadata)),
+        **deepcopy(_inherited(chunk.document)),
         **deepcopy(dict(chunk.metadata)),
-        "start_index": shift + chunk.start,
-        "end_index": shift + chunk.end,
+        "start_index": spans[0].start,
+        "end_index": spans[-1].end,
         "source_id": source_id,
     }
-    if len(chunk.spans) > 1:
-        metadata["spans"] = ",".join(f"{shift + span.start}-{shift + span.end}" for span in chunk.spans)
+    if len(spans) > 1:
+        metadata["spans"] = spelled(spans)
     if chunk.context:
         metadata["context"] = chunk.context
     return LangChainDocument(page_content=_content(chunk, context_in_content), id=chunk.id, metadata=metadata)
@@ -77,10 +79,17 @@ def _content(chunk: Chunk, context_in_content: bool) -> str:  # noqa: FBT001
     return chunk.embedding_text if context_in_content else chunk.text
 
 
-def _origin(document: Document) -> tuple[str, int]:
-    """Return the id of the text that offsets count in, and where ``document`` begins there."""
+def _origin(document: Document) -> tuple[str, list[Span]]:
+    """Return the id of the text that offsets count in, and the slices of it that ``document`` is made of."""
     found = document.metadata
     source_id, start, end = found.get("source_id"), found.get("start_index"), found.get("end_index")
-    if isinstance(source_id, str) and isinstance(start, int) and end == start + len(document.text):
-        return source_id, start
-    return document.id, 0
+    slices = slices_of(document.text, start, end, found.get("spans"))
+    if isinstance(source_id, str) and slices is not None:
+        return source_id, slices
+    return document.id, [Span(0, len(document.text))]
+
+
+def _inherited(document: Document) -> dict[str, Any]:
+    """Return the metadata that hold for any part of a document: the slices that a chunk is made of do not."""
+    is_chunk = "source_id" in document.metadata
+    return {key: value for key, value in document.metadata.items() if key != "spans" or not is_chunk}

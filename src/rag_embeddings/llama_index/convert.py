@@ -17,7 +17,8 @@ from llama_index.core.schema import (
 )
 from llama_index.core.schema import Document as LlamaIndexDocument
 
-from rag_embeddings.text import Document
+from rag_embeddings.split.slices import slices_of, spelled, traced
+from rag_embeddings.text import Document, Span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -122,20 +123,21 @@ def from_chunks(
     Returns:
         Nodes whose text is the slice. Their SOURCE is the root document, and their offsets count characters there.
         A chunk of several spans has them in ``spans``, such as ``"0-57,120-188"``; its offsets enclose them all.
-        Where a parent that is itself a node does not say where it stands in the root, the offsets are None.
+        Where a parent that is itself a node does not say where it stands in the root, the offsets are None, and so
+        are they where its text is not what was split, as with a piece of HTML.
     """
     source = parent.source_node or _reference(parent)
-    shift = _place(parent)
+    slices = _slices(parent, chunks[0].document.text) if chunks else []
     presentation = _presentation(parent)
     nodes = []
     for chunk, node_id in zip(chunks, node_ids, strict=True):
-        start, end = (None, None) if shift is None else (shift + chunk.start, shift + chunk.end)
+        spans = traced(chunk.spans, slices)
         node = TextNode(
             id_=node_id,
             text=chunk.text,
-            metadata=_metadata(chunk, parent, start, end, source.node_id) if include_metadata else {},
-            start_char_idx=start,
-            end_char_idx=end,
+            metadata=_metadata(chunk, parent, spans, source.node_id) if include_metadata else {},
+            start_char_idx=spans[0].start if spans else None,
+            end_char_idx=spans[-1].end if spans else None,
             relationships={NodeRelationship.SOURCE: source},
             **_hiding_bookkeeping(presentation, chunk),
         )
@@ -161,15 +163,16 @@ def from_match(match: Match) -> NodeWithScore:
     return NodeWithScore(node=node, score=match.score)
 
 
-def _metadata(chunk: Chunk, parent: BaseNode, start: int | None, end: int | None, source_id: str) -> dict[str, Any]:
+def _metadata(chunk: Chunk, parent: BaseNode, spans: Sequence[Span], source_id: str) -> dict[str, Any]:
     """Merge the parent's metadata, the chunk's and the place; the parent's own place does not hold for a part of it."""
-    place = {"start_index": start, "end_index": end, "source_id": source_id}
+    place = {"start_index", "end_index", "source_id", *(() if parent.source_node is None else ("spans",))}
     metadata = {**deepcopy(parent.metadata), **deepcopy(dict(chunk.metadata))}
     metadata = {key: value for key, value in metadata.items() if key not in place}
-    metadata.update({key: value for key, value in place.items() if value is not None})
-    if len(chunk.spans) > 1 and start is not None:
-        shift = start - chunk.start
-        metadata["spans"] = ",".join(f"{shift + span.start}-{shift + span.end}" for span in chunk.spans)
+    if spans:
+        metadata |= {"start_index": spans[0].start, "end_index": spans[-1].end}
+    metadata["source_id"] = source_id
+    if len(spans) > 1:
+        metadata["spans"] = spelled(spans)
     if chunk.context:
         metadata["context"] = chunk.context
     return metadata
@@ -183,14 +186,13 @@ def _reference(parent: BaseNode) -> RelatedNodeInfo:
         return RelatedNodeInfo(node_id=parent.node_id, node_type=parent.get_type(), metadata=parent.metadata)
 
 
-def _place(parent: BaseNode) -> int | None:
-    """Return where the parent's text begins in the root document, or None if that is not known."""
+def _slices(parent: BaseNode, text: str) -> list[Span]:
+    """Return the slices of the root document that a text read from a parent is made of; none if that is not known."""
     if parent.source_node is None:
-        return 0
+        return [Span(0, len(text))]
     start, end = getattr(parent, "start_char_idx", None), getattr(parent, "end_char_idx", None)
-    if start is None or end is None or end - start != len(parent.get_content(MetadataMode.NONE)):
-        return None
-    return int(start)
+    unread = text == parent.get_content(MetadataMode.NONE)  # a reader makes another text of HTML
+    return (slices_of(text, start, end, parent.metadata.get("spans")) or []) if unread else []
 
 
 def _default(name: str) -> Any:
