@@ -298,6 +298,44 @@ class TestManyCallers:
         assert not runs._calls
         assert runs._running == 0
 
+    def test_what_was_finished_before_an_interrupt_is_not_counted_twice(self):
+        runs = queue(Model(), lanes=1)
+        shared = threading.Event()
+
+        def slices():
+            yield [piece(1)]
+            assert shared.wait(30)
+            yield [piece(2)]
+
+        def interrupt(_):
+            if not shared.is_set():
+                raise KeyboardInterrupt
+
+        with ThreadPoolExecutor(1) as pool:
+            other = pool.submit(runs.run, slices(), Role.DOCUMENT, interrupt)
+            waiting(runs, 1)
+            with pytest.raises(KeyboardInterrupt):
+                runs.run([[piece(3)]], Role.DOCUMENT)  # in one batch with the other's first piece
+            shared.set()
+            assert other.result()[:, 0].tolist() == [1, 2]
+        assert runs._running == 0
+
+    def test_a_failing_progress_bar_is_the_callers_error_whoever_finished_the_batch(self):
+        model = Model()
+        main, failed = threading.current_thread(), threading.Event()
+
+        def forward(pieces, role, alone):
+            if threading.current_thread() is main:
+                assert failed.wait(30)  # let a helping thread be the first to finish
+            return model(pieces, role, alone)
+
+        def done(_):
+            failed.set()
+            raise OSError("nobody reads this")
+
+        with pytest.raises(OSError, match="nobody reads this"):
+            queue(forward, budget=300).run([[np.full(200, n) for n in range(6)]], Role.DOCUMENT, done)
+
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_forked_child_starts_anew():

@@ -31,6 +31,7 @@ class _Unit:
         indices: Which texts of the call they are.
         vectors: Where their vectors go, shape (texts of the slice, width)...
         rows: ... and in which rows.
+        finished: Whether it was run and its call told so.
     """
 
     call: _Call
@@ -38,6 +39,7 @@ class _Unit:
     indices: list[int]
     vectors: Vectors
     rows: list[int]
+    finished: bool = False
 
     def __post_init__(self) -> None:
         self.longest = len(self.pieces[0])
@@ -151,7 +153,8 @@ class BatchQueue:
             except BaseException:  # the user interrupts this thread: what it took of others goes back
                 with self._changed:
                     for unit in units:
-                        unit.call.waiting.appendleft(unit)
+                        if not unit.finished:  # counted twice, it would end its call before the last unit ran
+                            unit.call.waiting.appendleft(unit)
                 raise
             finally:
                 with self._changed:
@@ -210,10 +213,14 @@ class BatchQueue:
     def _finish(self, unit: _Unit, error: Exception | None = None) -> None:
         call = unit.call
         with self._changed:
+            unit.finished = True
             call.unfinished -= 1
+            if error is None and call.done is not None and not call.over:
+                try:
+                    call.done(unit.indices)
+                except Exception as failed:  # noqa: BLE001  (the caller's, whosever thread this is)
+                    error = failed
             if error is not None:
                 call.error = call.error or error
                 call.waiting.clear()
-            elif call.done is not None and not call.over:
-                call.done(unit.indices)
             self._changed.notify_all()
