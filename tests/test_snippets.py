@@ -42,6 +42,12 @@ def beside(tmp_path_factory):
     return folder
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_is_written_as_any_markdown_reader_shows_it(page):
+    # Tabs and definition lists are extensions that the site does not load and GitHub does not have.
+    assert not re.findall(r"^(?:===? +\"|:   ).*", page.read_text(encoding="utf-8"), re.MULTILINE)
+
+
 def test_pages_have_code():
     assert len([page for page in PAGES if blocks(page)]) >= 5
 
