@@ -9,12 +9,15 @@ from hypothesis import strategies as st
 
 from block_laws import check_blocks
 from rag_embeddings.read.markdown import read_markdown
+from rag_embeddings.split.layout import LayoutSplitter
 from rag_embeddings.text import Block, Document, Span, heading_text
 
 LINES = st.sampled_from(
     [
         "",
         "a",
+        "\ufeff",
+        "\ufeff# b",
         "# h",
         "## h ##",
         "- x",
@@ -100,6 +103,25 @@ def test_what_a_list_item_holds_beside_its_paragraphs_is_a_block_of_its_own():
         ("list_item", 1, "b"),
         ("heading", 1, "2. # h"),
     ]
+
+
+def test_several_comments_are_furniture():
+    document = read_markdown("<!-- a --> <!-- b --><!--c-->\n\nx\n\n<!-- c --> d <!-- e -->")
+    assert [block.kind for block in document.blocks] == ["furniture", "paragraph", "paragraph"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_byte_order_mark_hides_nothing(end):
+    """Loaders that decode as UTF-8 leave it in the text."""
+    text = f"\ufeff---{end}a: b{end}---{end}# Title{end}{end}Body."
+    for marked, kinds in ((text, ["code"]), ("\ufeff" + text[text.index("#") :], [])):
+        document = read_markdown(marked)
+        assert document.text == marked
+        assert [block.kind for block in document.blocks] == ["furniture", *kinds, "heading", "paragraph"]
+        assert document.blocks[0].span == Span(0, 1)
+        heading = document.blocks[-2]
+        assert (heading_text(document, heading), heading.span.of(marked)) == ("Title", "# Title")
+        assert LayoutSplitter(100, tokenizer=len).split(document)[0].start == 1
 
 
 def test_text_behind_an_unclosed_comment_is_no_furniture():

@@ -17,6 +17,7 @@ _FRONT_MATTER = re.compile(r"---[ \t]*$")
 _FRONT_MATTER_END = re.compile(r"(?:---|\.\.\.)[ \t]*$")
 _DEFINITION = re.compile(r" {0,3}\[[^\]]*\]:")
 _QUOTE_MARKS = re.compile(r"[ \t>]+$")
+_COMMENTS = re.compile(r"(?:\s*+<!--(?:(?!-->).)*+-->)++\s*+", re.DOTALL)  # possessive, hence linear
 _LISTS = {"bullet_list_open", "ordered_list_open", "bullet_list_close", "ordered_list_close"}
 _CONTAINERS = {
     "blockquote_open": "quote",
@@ -48,9 +49,9 @@ def read_markdown(text: str, *, id: str = "", metadata: Mapping[str, Any] | None
     Returns:
         A document whose blocks cover every line that is not blank. A block begins at the first and ends behind the last
         character that is not white space, marks (``#``, ``-``, ``>``, fences) included; `heading_text` gives a heading
-        without them. A front matter is a block of ``code``; rules, comments and link definitions are ``furniture``. The
-        paragraphs of one list item are one block, and so are those of one quotation; a heading in a quotation is part
-        of it.
+        without them. A front matter is a block of ``code``; rules, comments, link definitions and a byte order mark are
+        ``furniture``. The paragraphs of one list item are one block, and so are those of one quotation; a heading in a
+        quotation is part of it.
 
     Raises:
         MissingExtraError: If markdown-it-py is not installed.
@@ -66,7 +67,8 @@ def read_markdown(text: str, *, id: str = "", metadata: Mapping[str, Any] | None
     leaves.sort(key=lambda leaf: (leaf.start, -leaf.end, leaf.kind))  # a table stands before its rows
     spans = ((lines.span(leaf.start, leaf.end), leaf) for leaf in leaves)
     blocks = tuple(Block(span, leaf.kind, leaf.level) for span, leaf in spans if len(span))
-    return Document(text, id=id, metadata=metadata or {}, blocks=blocks)
+    mark = (Block(Span(0, lines.begin), "furniture"),) if lines.begin else ()
+    return Document(text, id=id, metadata=metadata or {}, blocks=mark + blocks)
 
 
 class _Leaf(NamedTuple):
@@ -79,11 +81,12 @@ class _Leaf(NamedTuple):
 
 
 class _Lines:
-    """Where the lines of a text begin."""
+    """Where the lines of a text begin, the first behind a byte order mark: what loaders leave hides a heading."""
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.starts = [0, *(end.end() for end in _LINE_END.finditer(text))]
+        self.begin = int(text.startswith("\ufeff"))
+        self.starts = [self.begin, *(end.end() for end in _LINE_END.finditer(text))]
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -98,7 +101,7 @@ class _Lines:
 
     def after(self, index: int) -> str:
         """Return the text from a line on."""
-        return self.text[self.start(index) :] if index else self.text
+        return self.text[self.start(index) :]
 
     def span(self, start: int, end: int) -> Span:
         """Return the span of some lines without outer white space."""
@@ -158,14 +161,9 @@ def _kind(token: Any, kind: str, around: Sequence[str], depth: int) -> tuple[str
     if kind == "paragraph":
         if around:
             return around[-1], depth if around[-1] == "list_item" else 0
-        return ("furniture", 0) if token.type == "html_block" and _only_comment(token.content) else ("paragraph", 0)
+        comment = token.type == "html_block" and _COMMENTS.fullmatch(token.content)
+        return ("furniture", 0) if comment else ("paragraph", 0)
     return kind, 0
-
-
-def _only_comment(html: str) -> bool:
-    """Tell whether a block of HTML is one comment and nothing else."""
-    html = html.strip()
-    return html.startswith("<!--") and html.find("-->") == len(html) - 3
 
 
 def _rest(lines: _Lines, leaves: Iterable[_Leaf]) -> Iterator[_Leaf]:
