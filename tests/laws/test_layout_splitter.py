@@ -18,6 +18,9 @@ from rag_embeddings.split.recursive import RecursiveSplitter
 from rag_embeddings.testing.splitter import check_splitter
 from rag_embeddings.text import Document
 
+# Some of the documents say nothing of who speaks.
+pytestmark = pytest.mark.filterwarnings("ignore:the boundary 'speaker' cuts nothing")
+
 PER_CASE = 250
 slow = settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
 fast = settings(max_examples=PER_CASE, deadline=None, suppress_health_check=list(HealthCheck))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import pickle
+from functools import partial
 from itertools import pairwise
 
 import pytest
 
 from rag_embeddings.errors import BudgetError, DocumentError
 from rag_embeddings.read.html import read_html
+from rag_embeddings.read.markdown import read_markdown
 from rag_embeddings.split.boundaries import Boundary
 from rag_embeddings.split.layout import LayoutSplitter
 from rag_embeddings.split.recursive import RecursiveSplitter
@@ -75,6 +77,13 @@ def test_the_context_leaves_out_the_heading_that_a_chunk_begins_with():
     assert begins.headings == ("Guide", "Gates", "Upper gates")
     assert chunks[0].context == ""
     assert chunks[0].headings == ("Guide",)
+
+
+def test_a_heading_without_words_is_in_no_path():
+    document = read_markdown("# Guide\n\n##\n\nThe mill has water.\n\n### Gates ###\n\n" + sentences(2))
+    chunks = LayoutSplitter(9, tokenizer=words).split(document)
+    assert {chunk.headings for chunk in chunks} == {("Guide",), ("Guide", "Gates")}
+    assert {chunk.context for chunk in chunks} <= {"", "Guide", "Guide > Gates"}
 
 
 def test_a_section_cut_in_two_repeats_its_path():
@@ -244,6 +253,14 @@ def test_a_single_boundary_is_not_taken_for_its_letters():
     assert LayoutSplitter(boundaries="page").boundaries == (Boundary("page"),)
 
 
+def test_a_boundary_that_is_nowhere_is_told():
+    """A misspelt name had no effect in silence."""
+    splitter = LayoutSplitter(tokenizer=words, boundaries="pgae")
+    with pytest.warns(UserWarning, match=r"boundary 'pgae' cuts nothing.*'page'"):
+        splitter.split(Document("a b c"))
+    assert len(splitter.split(Document("a b c", metadata={"pgae": None}))) == 1  # it is known, and there is none
+
+
 def test_a_chunk_never_carries_a_list_of_places():
     """Stores refuse lists in metadata, and the whole list says nothing of one chunk."""
     document = Document("a b c d e f g", metadata={"turns": [4, 8], "none": []})
@@ -323,6 +340,17 @@ def test_settings_are_json_and_tell_everything_apart():
         RecursiveSplitter(20, tokenizer=len),
     ]
     assert len({json.dumps(variant.settings(), sort_keys=True) for variant in variants}) == len(variants)
+
+
+def find_by(document: Document, mark: str) -> list[Note]:
+    return [Note(document.blocks[0].span, ()) for _ in range(document.text.count(mark))]
+
+
+def test_functions_with_other_arguments_are_other_settings():
+    """What makes another context has to index a document anew."""
+    named = [LayoutSplitter(notes=partial(find_by, mark=mark)).settings()["notes"] for mark in ("a", "b", "a")]
+    assert named[0] == named[2] != named[1]
+    assert "find_by" in named[0]
 
 
 def test_it_pickles():

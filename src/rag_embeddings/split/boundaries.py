@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from math import inf, isfinite
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,8 @@ class Boundary:
             block), or a key of the document's metadata. What stands under that key is a list of places: character
             indices, or pairs of a character index and the value that holds from there on, such as
             ``[[0, "Alice"], [57, "Bob"]]`` under ``"speaker"``. Each chunk then has the value at its beginning in its
-            metadata, under the same key: a bare index is its own value, and in front of the first there is None.
+            metadata, under the same key: a bare index is its own value, and in front of the first there is None. Any
+            other value there holds for the whole document, which is then not cut; if there is none, a warning says so.
         forced: Whether every such place is cut, and no overlap reaches across.
         cost: What cutting there costs where it is not forced: 0 is free, 0.25 is what a chunk of half the target costs.
         level: Deepest level of a heading that counts, for ``"section"``; 0 for all.
@@ -60,9 +62,14 @@ class Boundary:
         Raises:
             DocumentError: If what the metadata has under the key is not such a list.
         """
+        if self.by in _OF_BLOCKS:
+            return [(segment.start, None) for segment in self._segments(segments)]
         if self.is_listed(document):
             return _listed(document, self.by)
-        return [(segment.start, None) for segment in self._segments(segments)] if self.by in _OF_BLOCKS else []
+        if self.by not in document.metadata:  # misspelt, or missing in this document
+            message = f"the boundary {self.by!r} cuts nothing: it is none of {sorted(_OF_BLOCKS)}, nor in the metadata"
+            warnings.warn(message, stacklevel=2)
+        return []
 
     def is_listed(self, document: Document) -> bool:
         """Tell whether a document's metadata lists the places; else it is one value for the whole document."""

@@ -91,7 +91,7 @@ class Contexts:
             path = self._outline.paths[segment.section]
             if segment.kind not in {HEADING, FURNITURE}:
                 break
-        return path
+        return tuple(filter(None, path))  # a heading may have no words
 
     def segments(self, start: int, end: int) -> Sequence[Segment]:
         """Return the segments that a stretch has a part of."""
@@ -132,6 +132,7 @@ class Contexts:
         path = self._outline.paths[segment.section]
         if segment.kind == HEADING:
             path = path[:-1]  # the chunk begins with it
+        path = tuple(filter(None, path))
         table = -1
         if segment.table >= 0:
             header = self._outline.tables[segment.table].header

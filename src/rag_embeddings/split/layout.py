@@ -19,6 +19,7 @@ from rag_embeddings.split.pack import pack
 from rag_embeddings.split.packing import SentencePacker
 from rag_embeddings.split.recursive import RecursiveSplitter
 from rag_embeddings.split.segments import FURNITURE, TABLE, TABLE_KINDS, outline
+from rag_embeddings.split.tokens import spelling
 from rag_embeddings.text import Chunk, Span
 
 if TYPE_CHECKING:
@@ -201,5 +202,4 @@ class _Maker:
 
 def _name(function: Callable[..., Any]) -> str:
     """Spell a function: by its own name if it has one, as `ScopeNotes` has, else by where it is defined."""
-    named = function if hasattr(function, "__qualname__") else type(function)
-    return str(getattr(function, "name", f"{named.__module__}.{named.__qualname__}"))
+    return str(getattr(function, "name", None) or spelling(function))
