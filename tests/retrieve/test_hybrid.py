@@ -4,6 +4,7 @@ import re
 import sys
 import threading
 from dataclasses import replace
+from itertools import pairwise
 
 import bm25s
 import numpy as np
@@ -17,7 +18,7 @@ from rag_embeddings.errors import MissingExtraError, SpaceMismatchError, StoreEr
 from rag_embeddings.index.indexer import Indexer
 from rag_embeddings.index.pipeline import Pipeline
 from rag_embeddings.retrieve import ranking
-from rag_embeddings.retrieve.hybrid import HybridSearch
+from rag_embeddings.retrieve.hybrid import HybridSearch, _reciprocal_ranks
 from rag_embeddings.retrieve.sentence_parent import SentenceParentSearch
 from rag_embeddings.store import kept
 from rag_embeddings.store.directory import IndexDirectory
@@ -26,7 +27,7 @@ from rag_embeddings.store.records import similarities
 from rag_embeddings.store.where import Where
 from rag_embeddings.testing import faults
 from rag_embeddings.testing.encoder import DeterministicEncoder
-from rag_embeddings.text import Document
+from rag_embeddings.text import Chunk, Document, Span
 
 ENCODER = DeterministicEncoder(dimensions=96)
 SCORES = ["best", "mean", "sum"]
@@ -332,3 +333,52 @@ def test_a_search_ends_when_it_has_seen_enough(directory, monkeypatch):
     assert fetched == [40]
     assert len(found) == 5
     assert found[0].chunk == sure[0].chunk
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_a_search_reads_each_vector_once_however_often_it_fetches_more(directory, score, monkeypatch):
+    expected = [match.chunk for match in HybridSearch(directory, ENCODER, score=score, beta=9.0).search("costs", 8)]
+    fetched, read, real = [], [], ranking.Probe.hits
+    monkeypatch.setattr(ranking, "_FIRST_FETCH", 1)
+    monkeypatch.setattr(ranking, "_LEAST_FETCH", 1)
+    monkeypatch.setattr(ranking.Probe, "hits", lambda self, fetch: fetched.append(fetch) or real(self, fetch))
+    with directory.reading() as view:
+        for store in (view.sentences, view.chunks):
+            reading = store.vectors
+            monkeypatch.setattr(store, "vectors", lambda ids, real=reading: read.extend(ids) or real(ids))
+    found = HybridSearch(directory, ENCODER, score=score, beta=9.0).search("costs", 8)
+    assert [match.chunk for match in found] == expected
+    assert len(fetched) > 1
+    chunks = [match.chunk.id for match in found]
+    assert all(read.count(identity) == (1 if score == "mean" else 0) for identity in chunks)
+
+
+def test_a_chunks_own_metadata_stands_in_place_of_the_documents():
+    own = [{}, {"year": 2, "tags": ["x"]}, {"year": None}, {"source_id": "mine"}]
+
+    class Parts:
+        def split(self, item):
+            edges = [item.text.index(word) for word in item.text.split()] + [len(item.text)]
+            spans = pairwise(edges)
+            return [Chunk(item, (Span(*span),), metadata=one) for span, one in zip(spans, own, strict=True)]
+
+        def settings(self):
+            return {"splitter": "parts"}
+
+    with IndexDirectory.open(None) as directory:
+        Indexer(directory, Pipeline(ENCODER, Parts())).upsert([Document("a b c d", "doc", {"year": 1, "n": {}})])
+        search = SentenceParentSearch(directory, ENCODER)
+        for where, words in (
+            (Where.equals("year", 1), "ad"),
+            (Where.equals("year", 2), "b"),
+            (~Where.exists("year"), "c"),
+            (Where.has("tags", "x"), "b"),
+            (Where.equals("source_id", "doc"), "abcd"),
+        ):
+            assert {match.chunk.text.strip() for match in search.search("a", 9, where=where)} == set(words)
+
+
+def test_scores_that_differ_by_rounding_share_a_rank_wherever_they_lie():
+    edge = 0.1234565  # where rounding to six digits would tell them apart
+    ranks = _reciprocal_ranks(np.array([edge - 1e-8, 0.5, edge + 1e-8, 0.1]))
+    assert ranks.tolist() == [1 / 62, 1 / 61, 1 / 62, 1 / 64]

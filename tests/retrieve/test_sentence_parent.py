@@ -110,6 +110,21 @@ def test_a_larger_k_gives_the_same_first_where_many_are_equal(score):
     assert all(found[150][:k] == ids for k, ids in found.items())
 
 
+@pytest.mark.parametrize("score", ["best", "mean", "sum"])
+def test_a_splitter_that_gives_a_chunk_twice(score):
+    class Twice:
+        def split(self, item):
+            return [Chunk(item, (Span(0, len(item.text)),))] * 2
+
+        def settings(self):
+            return {"splitter": "twice"}
+
+    with IndexDirectory.open(None) as directory:
+        Indexer(directory, Pipeline(ENCODER, Twice())).upsert([Document("Apples are red.", "a")])
+        found = SentenceParentSearch(directory, ENCODER, score=score).search("apples", 3)
+        assert [match.chunk.text for match in found] == ["Apples are red."] * 2
+
+
 @pytest.mark.parametrize("score", ["best", "mean"])
 def test_a_chunk_without_sentences_is_not_found(score):
     class Halves:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from rag_embeddings.encode.late import Units
     from rag_embeddings.encode.profile import Profile
     from rag_embeddings.index.indexer import Summary
-    from rag_embeddings.store.base import Store
     from rag_embeddings.store.directory import IndexDirectory
     from rag_embeddings.store.ledger import Ledger
     from rag_embeddings.store.links import LinkRule
@@ -120,7 +119,7 @@ def _read(directory: IndexDirectory, identity: str) -> tuple[Version, dict[str, 
         with directory.reading() as view:
             if view is None:
                 return None
-            vectors = _vectors(view.sentences, sentences) | _vectors(view.chunks, chunks)
+            vectors = view.sentences.vectors(sorted(sentences)) | view.chunks.vectors(sorted(chunks))
         is_live = ledger.states([identity]).get(identity, (None, False))[0] == version.name
         if is_live and vectors.keys() == sentences | chunks and _is_settled(ledger, version):
             return version, vectors
@@ -142,10 +141,6 @@ def _is_settled(ledger: Ledger, version: Version) -> bool:
         for identity, others in ledger.siblings(place.version).items()
         for context, _, name in others
     )
-
-
-def _vectors(store: Store, ids: set[str]) -> dict[str, Vectors]:
-    return {record.id: record.vector for record in store.get(sorted(ids))}
 
 
 def _save(save: ArtifactSave, version: Version, vectors: Mapping[str, Vectors], kinds: Kinds) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rag_embeddings.encode.base import Vectors
     from rag_embeddings.encode.late import LatePass
     from rag_embeddings.index.pipeline import Pipeline
-    from rag_embeddings.store.base import Store
+    from rag_embeddings.store.base import VectorReader
     from rag_embeddings.store.directory import IndexDirectory
     from rag_embeddings.store.version import Version
 
@@ -136,7 +136,9 @@ class Writer:
             self._ledger.forget(dead)
             failpoint("index.after_forget")
 
-    def _store(self, store: Store, units: list[_Unit], siblings: Mapping[str, set[tuple[str, str, str]]]) -> None:
+    def _store(
+        self, store: VectorReader, units: list[_Unit], siblings: Mapping[str, set[tuple[str, str, str]]]
+    ) -> None:
         """Write units into a store, encoding those that are not there yet as they should be."""
         stored = store.contains([unit.id for unit in units])
         missing, outdated = [], []
@@ -156,7 +158,7 @@ class Writer:
             store.upsert([unit.record(vector) for unit, vector in zip(part, vectors, strict=True)])
             failpoint("index.after_slice")
         for part in _slices(outdated, self._slice):
-            vectors_of = {record.id: record.vector for record in store.get([unit.id for unit in part])}
+            vectors_of = store.vectors([unit.id for unit in part])
             store.upsert([unit.record(vectors_of[unit.id]) for unit in part])
             failpoint("index.after_refresh")
 

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from rag_embeddings.errors import PatternError, require
 from rag_embeddings.store.records import filterable
+from rag_embeddings.store.version import Place
 from rag_embeddings.store.where import Where
 from rag_embeddings.text import without_surrogates
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rag_embeddings.store.ledger import Ledger
-    from rag_embeddings.store.version import Place
     from rag_embeddings.text import Chunk
 
 _PATTERN_MEMORY = 64 * 2**20  # bytes that RE2 may use for one expression
@@ -40,6 +42,7 @@ class ChunkFilter:
         self._where = where
         self._pattern = None if pattern is None else _compiled(pattern)
         self._decided: dict[Place, bool] = {}
+        self._shared: dict[int, dict[str, Any]] = {}  # of the chunks of a version, by its number
 
     @property
     def is_open(self) -> bool:
@@ -51,15 +54,33 @@ class ChunkFilter:
         if self.is_open:
             return True
         if place not in self._decided:
-            self._decided[place] = self._fulfils(self._ledger.chunk(place))
+            self._decided[place] = self._fulfils(place.version, self._ledger.chunk(place))
         return self._decided[place]
 
-    def _fulfils(self, chunk: Chunk) -> bool:
-        if self._where is not None:
-            metadata = {**chunk.document.metadata, **chunk.metadata, "source_id": chunk.document.id}
-            if not self._where.matches(chunk.text, filterable(metadata)):
-                return False
+    def all(self) -> Iterator[Place]:
+        """Yield where every live chunk stands that passes, reading document by document."""
+        for version in self._ledger.live_versions():
+            for ordinal, chunk in enumerate(self._ledger.chunks(version)):
+                place = Place(version, ordinal)
+                if place not in self._decided:
+                    self._decided[place] = self._fulfils(version, chunk)
+                if self._decided[place]:
+                    yield place
+
+    def _fulfils(self, version: int, chunk: Chunk) -> bool:
+        if self._where is not None and not self._where.matches(chunk.text, self._metadata(version, chunk)):
+            return False
         return self._pattern is None or self._pattern.search(without_surrogates(chunk.text)) is not None
+
+    def _metadata(self, version: int, chunk: Chunk) -> dict[str, Any]:
+        """Return what can be filtered by: the document's metadata and, in place of what they share, the chunk's."""
+        if version not in self._shared:
+            self._shared[version] = filterable({**chunk.document.metadata, "source_id": chunk.document.id})
+        shared = self._shared[version]
+        if not chunk.metadata:
+            return shared
+        rest = {key: value for key, value in shared.items() if key not in chunk.metadata}
+        return {**rest, **filterable(chunk.metadata), "source_id": shared["source_id"]}
 
 
 def _compiled(pattern: str) -> Any:

@@ -29,6 +29,7 @@ Fusion = Literal["calibrated", "minmax", "rrf"]
 
 _BETA = {"calibrated": 2.0, "minmax": 1.0, "rrf": 1.0}
 _POOL = 100  # chunks of each side that are fused by their places among one another
+_NOISE = 1e-6  # of similarities calculated in float32
 RRF = 60  # Cormack, Clarke and Buettcher, 2009
 
 
@@ -157,5 +158,5 @@ def _min_max(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _reciprocal_ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Equal scores share the best rank, also where they are equal but for rounding."""
-    rounded = np.round(-scores, 6)
-    return 1.0 / (RRF + 1 + np.searchsorted(np.sort(rounded), rounded))
+    better = len(scores) - np.searchsorted(np.sort(scores), scores + _NOISE, side="right")
+    return 1.0 / (RRF + 1 + better)

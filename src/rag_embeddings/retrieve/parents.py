@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rag_embeddings.encode.base import Vectors
     from rag_embeddings.encode.profile import Similarity
-    from rag_embeddings.store.base import Hit, Store
+    from rag_embeddings.store.base import Hit, VectorReader
     from rag_embeddings.store.ledger import Ledger
     from rag_embeddings.store.shared import View
     from rag_embeddings.store.version import Place
@@ -74,6 +74,7 @@ class Probe:
     vector: Vectors
     score: Score
     similarity: Similarity
+    _known: dict[Place, Parent] = field(default_factory=dict, init=False)  # scored already, when fewer were fetched
 
     def hits(self, fetch: int) -> tuple[list[Hit], list[Hit]]:
         """Ask the stores for the most similar sentences, and chunks where they count. Not inside `Ledger.reading`.
@@ -121,13 +122,13 @@ class Probe:
         A chunk without sentences, of white space, as a splitter of the caller's own may give, falls out.
         """
         wanted = list(places)
-        found: dict[Place, Parent] = {}
-        for start in range(0, len(wanted), _PLACES):
-            part = self._scored(wanted[start : start + _PLACES])
+        new = [place for place in wanted if place not in self._known]
+        for start in range(0, len(new), _PLACES):
+            part = self._scored(new[start : start + _PLACES])
             if part is None:
                 return None
-            found |= part
-        return found
+            self._known.update(part)
+        return {place: self._known[place] for place in wanted if place in self._known}
 
     def _scored(self, places: Sequence[Place]) -> dict[Place, Parent] | None:
         units = {place: self.ledger.sentences(place) for place in places}
@@ -138,8 +139,8 @@ class Probe:
         own: dict[Place, float] = {}
         if self.score == "mean":
             ids = {place: self.ledger.chunk_id(place) for place in places}
-            chunks = self._similarities(self.view.chunks, list(ids.values()))
-            if len(chunks) != len(ids):
+            chunks = self._similarities(self.view.chunks, sorted(set(ids.values())))
+            if chunks.keys() != set(ids.values()):
                 return None
             own = {place: chunks[identity] for place, identity in ids.items()}
         parents = {}
@@ -150,12 +151,12 @@ class Probe:
                 parents[place] = Parent(score, [(sentence.id, sentence.span) for sentence in ranked[:_SHOWN]])
         return parents
 
-    def _similarities(self, store: Store, ids: Sequence[str]) -> dict[str, float]:
-        records = store.get(ids)
-        if not records:
+    def _similarities(self, store: VectorReader, ids: Sequence[str]) -> dict[str, float]:
+        vectors = store.vectors(ids)
+        if not vectors:
             return {}
-        scores = similarities(np.stack([record.vector for record in records]), self.vector, self.similarity)
-        return {record.id: float(score) for record, score in zip(records, scores, strict=True)}
+        scores = similarities(np.stack(list(vectors.values())), self.vector, self.similarity)
+        return dict(zip(vectors, scores.tolist(), strict=True))
 
     def match(self, place: Place, parent: Parent, score: float) -> Match:
         """Make a result, inside `Ledger.reading`."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _FIRST_FETCH = 8  # hits fetched per chunk wanted, doubled while they do not suffice
 _LEAST_FETCH = 32
+_FEW_PASS = 8  # how much more is fetched where less than half of what is wanted was found
 _MOST_FETCH = 2_048  # beyond it, what passes a filter is looked for in the ledger and scored one by one
 _ENOUGH_FETCH = 16_384  # beyond it, the best chunks so far are good enough
 _BONUS_SHARE = 4  # hits fetched per chunk that is looked at for its bonus
@@ -113,7 +114,7 @@ def best(probe: Probe, keep: ChunkFilter, k: int, bonus: Mapping[Place, float] |
             if probe.ledger.generation != probe.view.generation:
                 return None
             if fetch > _MOST_FETCH and not keep.is_open:
-                near = probe.all(filter(keep.passes, probe.ledger.live_places()))
+                near = probe.all(keep.all())
             else:
                 near = probe.near(*hits, fetch)
                 near = near and _with_bonus(probe, keep, near, bonus, fetch // _BONUS_SHARE)
@@ -128,7 +129,7 @@ def best(probe: Probe, keep: ChunkFilter, k: int, bonus: Mapping[Place, float] |
         is_sure = near.bound == -np.inf or (len(ranked) >= k and ranked[k - 1].score >= near.bound)
         if is_sure or (len(ranked) >= k and fetch >= _ENOUGH_FETCH):
             return ranked[:k]
-        fetch *= 2
+        fetch *= 2 if 2 * len(ranked) >= k else _FEW_PASS
 
 
 def _with_bonus(probe: Probe, keep: ChunkFilter, near: Near, bonus: Mapping[Place, float], count: int) -> Near | None:

@@ -208,10 +208,10 @@ class Retrieval:
             if ledger.generation != generation:
                 return None, False
             if view is not None and self.search_type == "mmr":
-                records = view.chunks.get([match.chunk.id for match in found])
-                if len(records) < len(found):
+                vectors = view.chunks.vectors([match.chunk.id for match in found])
+                if any(match.chunk.id not in vectors for match in found):
                     return None, False
-                found = self._diverse(found, [record.vector for record in records])
+                found = self._diverse(found, [vectors[match.chunk.id] for match in found])
             places = ledger.live_chunks([match.chunk.id for match in found])
             passages, used, enough = self._taken([(match, places[match.chunk.id]) for match in found], ledger)
             if self.link_tokens and passages:

@@ -88,3 +88,11 @@ class Store(Protocol):
     def close(self) -> None:
         """Release files and memory. A closed store raises StoreError on use."""
         ...
+
+
+class VectorReader(Store, Protocol):
+    """A store of an index, which is asked for the vectors of thousands of units at a query."""
+
+    def vectors(self, ids: Sequence[str]) -> dict[str, Vectors]:
+        """Return the vectors of the records that exist, without reading what stands beside them."""
+        ...

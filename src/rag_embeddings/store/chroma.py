@@ -209,8 +209,6 @@ class ChromaStore:
         if asked.where is False:
             return []
         with self._declared():
-            if not collection.count():
-                return []
             if asked.exact:
                 found = collection.query(
                     query_embeddings=query[np.newaxis], n_results=k, where=asked.where, include=["distances"]

@@ -62,6 +62,10 @@ class KeptStore:
         """Return the records that exist, in the order of ``ids``."""
         return self.kept.get(ids)
 
+    def vectors(self, ids: Sequence[str]) -> dict[str, Vectors]:
+        """Return the vectors of the records that exist."""
+        return self.kept.vectors(ids)
+
     def contains(self, ids: Sequence[str]) -> set[str]:
         """Return those of ``ids`` that exist."""
         return self.kept.contains(ids)

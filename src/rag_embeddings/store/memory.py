@@ -82,6 +82,11 @@ class MemoryStore:
         with self._open():
             return [self._records[identity] for identity in ids if identity in self._records]
 
+    def vectors(self, ids: Sequence[str]) -> dict[str, Vectors]:
+        """Return the vectors of the records that exist."""
+        with self._open():
+            return {identity: self._records[identity].vector for identity in ids if identity in self._records}
+
     def contains(self, ids: Sequence[str]) -> set[str]:
         """Return those of ``ids`` that exist."""
         with self._open():

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rag_embeddings.encode.profile import Similarity
-    from rag_embeddings.store.base import Store
+    from rag_embeddings.store.base import Store, VectorReader
     from rag_embeddings.store.chroma import ChromaStore
     from rag_embeddings.store.ledger import Ledger
 
@@ -37,7 +37,7 @@ class Pair:
         self._ledger = ledger
         self._guard = Gate(path / _CHROMA, path / "chroma.lock", self._distrust)
 
-    def for_reading(self, similarity: Similarity) -> tuple[Store, Store]:
+    def for_reading(self, similarity: Similarity) -> tuple[VectorReader, VectorReader]:
         """Open the stores as they are.
 
         Chroma is not opened where it is not asked: while the collections are small, and while its files are damaged or
@@ -54,7 +54,7 @@ class Pair:
             except (ChromaDamagedError, IndexNotFoundError):
                 return stores
 
-    def for_writing(self, similarity: Similarity, *, was_cut_off: bool) -> tuple[Store, Store]:
+    def for_writing(self, similarity: Similarity, *, was_cut_off: bool) -> tuple[VectorReader, VectorReader]:
         """Open the stores, make Chroma's files if they are absent, build them again if they are damaged.
 
         Args:

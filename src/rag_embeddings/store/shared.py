@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from rag_embeddings.store.base import Store
+    from rag_embeddings.store.base import VectorReader
 
 _LEDGER, _LOCK = "ledger.sqlite3", "lock"
 _LOCK_SECONDS = 0.25  # a second writer hears quickly that it is one
@@ -37,8 +37,8 @@ class View:
         generation: The ledger's generation that the stores are at least as new as.
     """
 
-    sentences: Store
-    chunks: Store
+    sentences: VectorReader
+    chunks: VectorReader
     generation: int
 
 
@@ -57,7 +57,7 @@ class SharedIndex:
             path.mkdir(parents=True, exist_ok=True)
         self.ledger = Ledger(None if path is None else path / _LEDGER)
         self._pair = None if path is None else Pair(path, self.ledger)
-        self._stores: tuple[Store, Store] | None = None
+        self._stores: tuple[VectorReader, VectorReader] | None = None
         self._opened_at = -1  # generation of the ledger before the stores were opened
         self._lock: FileLock | None = None
         self._is_writer = False
