@@ -93,6 +93,15 @@ def test_kinds_of_styles():
     ]
 
 
+def test_headings_stand_below_the_title():
+    document = docx.Document()
+    document.add_heading("", 0)
+    for text, level in (("Foreword", 1), ("Book", 0), ("Part", 1), ("Chapter", 2), ("Deep", 9), ("More", 0)):
+        document.add_heading(text, level)
+    levels = [("Foreword", 1), ("Book", 1), ("Part", 2), ("Chapter", 3), ("Deep", 6), ("More", 1)]
+    assert shown(saved(document)) == [("heading", level, text) for text, level in levels]
+
+
 def test_merged_cells_stand_once():
     document = docx.Document()
     table = document.add_table(3, 3, style="Table Grid")

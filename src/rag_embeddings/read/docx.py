@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rag_embeddings.errors import DocumentError, require
 from rag_embeddings.read.base import TextBuilder, grid
-from rag_embeddings.read.docx_styles import Numbering, Styles, attribute, child, number, tag
+from rag_embeddings.read.docx_styles import MAX_LEVEL, Numbering, Styles, attribute, child, number, tag
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,7 +42,8 @@ def read_docx(
     Returns:
         A document whose text has the paragraphs, with the numbers and marks of their lists, and tables with a line for
         each row, in order; footnotes and endnotes follow. Inserted text is part of it, deleted text, comments, headers
-        and footers are not. Word stores no pages, so blocks have none.
+        and footers are not. A title is a heading of level 1, and what comes behind it is one level lower. Word stores
+        no pages, so blocks have none.
 
     Raises:
         DocumentError: If the file is broken, encrypted or larger than the limit.
@@ -95,6 +96,7 @@ class _Reader:
         self._styles = styles
         self._numbering = numbering
         self._code: list[str] = []
+        self._titled = False
 
     def read(self, root: Any) -> None:
         """Write what a tree holds."""
@@ -113,6 +115,10 @@ class _Reader:
             self._code.append(text)
         else:
             self._end_code()
+            if kind == "title":
+                kind, self._titled = "heading", self._titled or bool(text.strip())
+            elif kind == "heading":
+                level = min(level + self._titled, MAX_LEVEL)
             mark = self._numbering.mark(*place) if place and text.strip() else ""
             self.builder.add(kind, mark + (text.lstrip() if mark else text), level=level)
         for box in boxes:

@@ -13,7 +13,7 @@ _KINDS = (
     (re.compile(r"caption", re.IGNORECASE), "caption"),
     (re.compile(r"code|preformatted|macro|listing|verbatim", re.IGNORECASE), "code"),
 )
-_MAX_LEVEL = 6
+MAX_LEVEL = 6
 _BODY = 9  # the outline level that Word gives to text
 _ROMAN = ((10, "x"), (9, "ix"), (5, "v"), (4, "iv"), (1, "i"))
 _PLACE = re.compile(r"%([1-9])")
@@ -68,12 +68,14 @@ class Styles:
                 self._default = attribute(style, "styleId")
 
     def of(self, paragraph: Any) -> tuple[str, int, Number | None]:
-        """Return the kind of a paragraph, its level, and the list it counts in."""
+        """Return the kind of a paragraph, or ``"title"`` (of the document), its level, and the list it counts in."""
         own = child(paragraph, "pPr")
         chain = self._chain(_value(own, "pStyle") or self._default)
         layers = [own, *(child(style, "pPr") for style in chain)]
         names = [_value(style, "name") for style in chain]
         place = self._number(layers)
+        if names and names[0].lower() == "title":
+            return "title", 1, place
         level = self._heading(layers, names)
         if level:
             return "heading", level, place
@@ -94,13 +96,13 @@ class Styles:
     def _heading(layers: list[Any], names: list[str]) -> int:
         outline = next((value for layer in layers if (value := _value(layer, "outlineLvl"))), "")
         if number(outline, _BODY) < _BODY:
-            return min(number(outline) + 1, _MAX_LEVEL)
+            return min(number(outline) + 1, MAX_LEVEL)
         if outline:
             return 0
         for name in names:
             if match := _HEADING.fullmatch(name):
-                return min(max(int(match[1]), 1), _MAX_LEVEL)
-        return int(bool(names) and names[0].lower() == "title")
+                return min(max(int(match[1]), 1), MAX_LEVEL)
+        return 0
 
     @staticmethod
     def _number(layers: list[Any]) -> Number | None:
