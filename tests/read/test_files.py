@@ -6,6 +6,10 @@ import pytest
 from block_laws import check_blocks
 from rag_embeddings import find_files, read_file
 from rag_embeddings.errors import DocumentError
+from rag_embeddings.read.html import HTML_SUFFIXES
+from rag_embeddings.read.layout import LayoutReader
+from rag_embeddings.read.markdown import MARKDOWN_SUFFIXES
+from rag_embeddings.text import Document
 
 MARKDOWN = "# Title\n\nSome text of the file, which is long enough.\n"
 
@@ -82,3 +86,16 @@ def test_folders_give_every_format(tmp_path):
     for name in ("a.md", "b.html", "c.pdf", "d.docx", "e.txt", "f.png", ".g.md"):
         (tmp_path / name).touch()
     assert [path.name for path in find_files([tmp_path])] == ["a.md", "b.html", "c.pdf", "d.docx", "e.txt"]
+
+
+def test_files_and_metadata_know_the_same_suffixes(tmp_path):
+    """What loaders name in the metadata is read as the file itself is."""
+    for suffix in (*MARKDOWN_SUFFIXES, *HTML_SUFFIXES):
+        path = tmp_path / f"a{suffix.upper()}"
+        path.write_text("<h1>A</h1>" if suffix in HTML_SUFFIXES else "# A", encoding="utf-8")
+        (block,) = read_file(path).blocks
+        assert block.kind == "heading"
+        for source in (str(path), path, f"https://example.org/a{suffix}?raw=1#top"):
+            loaded = Document(path.read_text(encoding="utf-8"), metadata={"source": source})
+            assert LayoutReader()(loaded).blocks == (block,), source
+        assert find_files([tmp_path]).count(path) == 1

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from rag_embeddings.errors import DocumentError
 from rag_embeddings.read.docx import read_docx
-from rag_embeddings.read.html import read_html
-from rag_embeddings.read.markdown import read_markdown
+from rag_embeddings.read.html import HTML_SUFFIXES, read_html
+from rag_embeddings.read.markdown import MARKDOWN_SUFFIXES, read_markdown
 from rag_embeddings.read.pdf import read_pdf
 from rag_embeddings.text import Document
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 _FORMATS = {
     **dict.fromkeys((".txt", ".text", ".rst"), "plain"),
-    **dict.fromkeys((".md", ".markdown"), "markdown"),
-    **dict.fromkeys((".html", ".htm", ".xhtml"), "html"),
+    **dict.fromkeys(MARKDOWN_SUFFIXES, "markdown"),
+    **dict.fromkeys(HTML_SUFFIXES, "html"),
     ".pdf": "pdf",
     ".docx": "docx",
 }

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from rag_embeddings.read.html_events import Piece
     from rag_embeddings.text import Document
 
+HTML_SUFFIXES = (".html", ".htm", ".xhtml")
+"""What names of such files end in."""
+
 _FED = 1 << 16  # characters handed to the parser at once
 
 

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Literal, get_args
 
 from rag_embeddings.errors import DocumentError
-from rag_embeddings.read.html import read_html
-from rag_embeddings.read.markdown import read_markdown
+from rag_embeddings.read.html import HTML_SUFFIXES, read_html
+from rag_embeddings.read.markdown import MARKDOWN_SUFFIXES, read_markdown
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rag_embeddings.text import Document
 
 Layout = Literal["auto", "markdown", "html"]
 
+
+def _ends(suffixes: Iterable[str]) -> str:
+    """Write a pattern for the end of a name, or of the path of an address."""
+    return rf"(?:{'|'.join(map(re.escape, suffixes))})(?:$|[?#])"
+
+
 # Where LangChain's and LlamaIndex's loaders say what a document was made from.
 _NAMES = ("source", "file_path", "file_name", "filename", "path", "url")
 _TYPES = ("content_type", "mime_type", "mimetype", "file_type", "filetype")
-_MARKDOWN = re.compile(r"\.(?:md|mkd|mdown|markdown|qmd)(?:$|[?#])|^text/(?:x-)?markdown\b", re.IGNORECASE)
-_HTML = re.compile(r"\.(?:x?html?)(?:$|[?#])|^(?:text/html|application/xhtml\+xml)\b", re.IGNORECASE)
+_MARKDOWN = re.compile(rf"{_ends(MARKDOWN_SUFFIXES)}|^text/(?:x-)?markdown\b", re.IGNORECASE)
+_HTML = re.compile(rf"{_ends(HTML_SUFFIXES)}|^(?:text/html|application/xhtml\+xml)\b", re.IGNORECASE)
 _TAG = re.compile(r"<(?:!doctype html|html|body|head|div|p|h[1-6]|table|ul|ol|section|article|main)\b", re.IGNORECASE)
 _SNIFFED = 65_536  # characters searched for a tag
 
@@ -73,9 +82,9 @@ class LayoutReader:
 def recognised(document: Document) -> Literal["markdown", "html"] | None:
     """Tell from its metadata whether a document is Markdown or HTML."""
     said = [document.metadata.get(key) for key in (*_TYPES, *_NAMES)]
-    for value in said:
-        if isinstance(value, str) and _MARKDOWN.search(value):
+    for value in (str(item) for item in said if isinstance(item, str | PurePath)):
+        if _MARKDOWN.search(value):
             return "markdown"
-        if isinstance(value, str) and _HTML.search(value) and _TAG.search(document.text, 0, _SNIFFED):
+        if _HTML.search(value) and _TAG.search(document.text, 0, _SNIFFED):
             return "html"
     return None

@@ -12,6 +12,9 @@ from rag_embeddings.text import Block, Document, Span
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+MARKDOWN_SUFFIXES = (".md", ".markdown", ".mdown", ".mkd", ".qmd")
+"""What names of such files end in."""
+
 _LINE_END = re.compile(r"\r\n?|\n")  # as markdown-it-py counts lines
 _FRONT_MATTER = re.compile(r"---[ \t]*$")
 _FRONT_MATTER_END = re.compile(r"(?:---|\.\.\.)[ \t]*$")
