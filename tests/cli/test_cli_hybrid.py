@@ -40,6 +40,20 @@ def test_filters(indexed, hybrid) -> None:
     assert output.startswith("No passage passes.")
 
 
+def test_a_file_is_named_as_ask_shows_it(indexed, monkeypatch) -> None:
+    monkeypatch.chdir(indexed.docs)
+    for named in ("source=sub/bridge.txt", "source_id=./sub/bridge.txt"):
+        found = indexed.json("ask", QUESTION, "--db", indexed.db, "-k", "9", "--where", named)["passages"]
+        assert {passage["source_id"] for passage in found} == {indexed.id("sub/bridge.txt")}
+
+
+def test_what_left_nothing_over_is_named(indexed) -> None:
+    asked = ("ask", QUESTION, "--db", indexed.db, "--where", "source=nowhere.md")
+    assert "--where" in (output := indexed.call(*asked).output)
+    assert "--pattern" not in output
+    assert "--where and --pattern" in indexed.call(*asked, "--pattern", "xyz").output
+
+
 def test_wrong_filters(indexed) -> None:
     asked = ("ask", QUESTION, "--db", indexed.db)
     assert "is not KEY=VALUE" in indexed.call(*asked, "--where", "source", code=2).stderr

@@ -44,6 +44,7 @@ def test_help_lists_the_commands_and_loads_nothing_heavy() -> None:
     exit_code, modules = json.loads(last)
     assert exit_code == 0
     assert all(f"\n  {name} " in text for name in ("index", "ask", "info", "evaluate"))
+    assert "..." not in text.partition("\nCommands:")[2]  # what a command does is told to the end
     loaded = {name.split(".")[0] for name in modules}
     assert not loaded & {"torch", "numpy", "chromadb", "rich", "transformers", "langchain_core", "tiktoken", "sqlite3"}
 

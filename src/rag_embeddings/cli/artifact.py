@@ -12,7 +12,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _db = click.option("--db", required=True, type=click.Path(path_type=Path), help="Directory of the index.")
 
 
-@click.command("export")
+@click.command("export", short_help="Save an index, or its vectors, in one file.")
 @click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
 @_db
 @click.option(
@@ -59,7 +59,7 @@ def export(out: Path, db: Path, kinds: str, npy: Path | None, as_json: bool) -> 
     )
 
 
-@click.command("import")
+@click.command("import", short_help="Make an index of what `export` saved.")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @_db
 @_json

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="KEY=VALUE",
     callback=conditions_of,
-    help="Only passages whose metadata is or holds this value; may be repeated, all have to hold.",
+    help="Only passages whose metadata is or holds this value, such as source=notes/terms.md; may be repeated, all have "
+    "to hold. Metadata is in --json.",
 )
 @click.option("--pattern", metavar="REGEX", help="Only passages in whose text this matches (RE2 syntax).")
 @click.option("--llm", metavar="PROVIDER:MODEL", help="Answer with a language model, such as openai:gpt-4o-mini.")
@@ -83,7 +84,10 @@ def ask(
     if as_json:
         _print_json(question, matches, llm, text)
     elif not matches:
-        print("The index holds no passages." if conditions is None and pattern is None else "No passage passes.")
+        filtered = [name for name, value in (("--where", conditions), ("--pattern", pattern)) if value is not None]
+        print(
+            f"No passage passes. None meets {' and '.join(filtered)}." if filtered else "The index holds no passages."
+        )
     elif text is not None:
         _print_answer(text, matches)
     else:

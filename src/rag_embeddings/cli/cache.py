@@ -40,7 +40,7 @@ def info(path: Path | None, as_json: bool) -> None:
         print(f"damaged  {item}")
 
 
-@cache.command()
+@cache.command(short_help="Delete every vector in the cache.")
 @_path
 @_json
 @click.option("--yes", is_flag=True, help="Do not ask.")

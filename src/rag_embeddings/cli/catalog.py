@@ -24,7 +24,7 @@ _NONE = "-"
 _WIDTH = 200  # of a table that goes to a file or another program
 
 
-@click.command()
+@click.command(short_help="List embedding models, or show one.")
 @click.argument("name", required=False)
 @click.option("--family", help="Only this family: bge, e5, qwen3, ...")
 @click.option("--kind", type=click.Choice(["open", "api"]), help="Open weights, or a hosted API.")

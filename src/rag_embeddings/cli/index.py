@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _FAILED = 1
 
 
-@click.command()
+@click.command(short_help="Add files to an index, or update them.")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--db", required=True, type=click.Path(path_type=Path), help="Directory of the index; made if needed.")
 @click.option("--model", metavar="NAME", help=f"Name or folder of a model. [default: the index's, or {DEFAULT_MODEL}]")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import reduce
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 SCORES = ["best", "mean", "sum"]
 _NAMED = {"true": True, "false": False}
+_FILES = {"source", "source_id"}  # what `index` fills with the absolute path of a file
 
 
 def searcher(
@@ -51,6 +53,8 @@ def _condition(key: str, wanted: str) -> Where:
     from rag_embeddings.store.where import Where
 
     spelled: list[str | float | bool] = [wanted]
+    if key in _FILES:  # as the file is named from here, which is how `ask` shows it
+        spelled.append(Path(wanted).resolve().as_posix())
     if wanted.lower() in _NAMED:
         spelled.append(_NAMED[wanted.lower()])
     else:

@@ -22,7 +22,7 @@ _NAMES = ["recursive", "sliding", "layout", "regex", "semantic", "bollinger", "t
 _SHOWN = 72  # characters of a chunk on the terminal
 
 
-@click.command()
+@click.command(short_help="Show how a file is split into chunks.")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--splitter", type=click.Choice(_NAMES), default="recursive", show_default=True, help="How it is cut.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Most tokens of a chunk. [default: the splitter's]")
