@@ -9,6 +9,7 @@ from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableLambda
 from langchain_text_splitters import TextSplitter
 
 from hostile_texts import texts
@@ -162,3 +163,19 @@ def test_a_chat_model_marks_boundaries(content):
     assert [chunk.page_content for chunk in chunks] == [MILL.strip(), LAW.strip()]
     assert {chunk.metadata["boundaries"] for chunk in chunks} == {"llm"}
     assert splitter.core.settings()["model"].startswith("GenericFakeChatModel")
+
+
+def test_what_is_made_of_a_chat_model_marks_boundaries():
+    model = GenericFakeChatModel(messages=iter([AIMessage("[4]")]))
+    splitter = LLMTextSplitter(model.with_retry(), chunk_size=100, tokenizer=TOKENS)
+    assert splitter.split_text(MILL + LAW) == [MILL.strip(), LAW.strip()]
+    assert splitter.core.settings()["model"].startswith("GenericFakeChatModel")
+    chain = RunnableLambda(second) | str.upper
+    assert LLMTextSplitter(chain, tokenizer=TOKENS, name="shout").core.settings()["model"] == "shout"
+    with pytest.raises(ValueError, match="llm is a LangChain model or a function"):
+        LLMTextSplitter("gpt")
+
+
+def test_a_model_has_the_name_that_it_is_given():
+    for llm in (second, GenericFakeChatModel(messages=iter([]))):
+        assert LLMTextSplitter(llm, tokenizer=TOKENS, name="mine").core.settings()["model"] == "mine"

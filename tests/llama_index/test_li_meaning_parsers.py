@@ -2,6 +2,7 @@
 
 import pickle
 from copy import deepcopy
+from threading import Lock
 
 import pytest
 from hypothesis import given, settings
@@ -192,3 +193,19 @@ def test_models_of_llama_index():
     nodes = LLMNodeParser(llm=MockLLM(), chunk_size=60, tokenizer=TOKENS)(documents)  # it echoes the prompt
     assert {node.metadata["boundaries"] for node in nodes} <= {"llm", "recursive"}
     assert LLMNodeParser(llm=MockLLM()).splitter.settings()["model"] == "MockLLM unknown"
+
+
+def test_a_model_has_the_name_that_it_is_given():
+    lock = Lock()
+
+    def locked(prompt):
+        with lock:
+            return second(prompt)
+
+    with pytest.raises(ValidationError, match="cannot be spelled"):
+        LLMNodeParser(llm=locked, **COUNTED)
+    named = LLMNodeParser(llm=locked, name="mine", **COUNTED)
+    assert named.splitter.settings()["model"] == "mine"
+    assert named.to_dict()["llm"] == {"class_name": "function", "model": "mine"}
+    assert get_transformation_hash([], named) != get_transformation_hash([], named.model_copy(update={"name": "other"}))
+    assert LLMNodeParser(llm=MockLLM(), name="mine").to_dict()["llm"]["model"] == "mine"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.language_models import BaseLanguageModel
+from langchain_core.runnables import Runnable
 
 from rag_embeddings.encode.wrap import wrap
 from rag_embeddings.langchain.splitters import SpanTextSplitter
@@ -241,37 +241,45 @@ class LLMTextSplitter(SpanTextSplitter):
     ``"llm"``, or ``"recursive"`` where its answers could not be used. See `rag_embeddings.split.llm.LLMSplitter`.
 
     Args:
-        llm: Any LangChain chat model or language model, or a function from a prompt to an answer.
+        llm: Any LangChain chat model or language model, a runnable made of one (``llm.with_retry()``), or a function
+            from a prompt to an answer.
         chunk_size: Most tokens in a chunk.
         window_tokens: Most tokens of text in a prompt.
         embeddings: As in `RecursiveTextSplitter`.
         tokenizer: As in `RecursiveTextSplitter`.
         language: ISO 639-1 code of the language, for sentence boundaries.
+        name: What the model is called in fingerprints; by default its class and what it calls its model. Name a chain.
 
     Raises:
-        ValueError: As in `RecursiveTextSplitter`, or if ``window_tokens`` is impossible.
+        ValueError: As in `RecursiveTextSplitter`, if ``llm`` is none of these, or if ``window_tokens`` is impossible.
     """
 
     def __init__(
         self,
-        llm: BaseLanguageModel[Any] | Callable[[str], str],
+        llm: Runnable[Any, Any] | Callable[[str], str],
         *,
         chunk_size: int = DEFAULT_MAX_TOKENS,
         window_tokens: int = 2000,
         embeddings: Embeddings | Encoder | None = None,
         tokenizer: Any = None,
         language: str = "en",
+        name: str | None = None,
     ) -> None:
+        if not isinstance(llm, Runnable) and not callable(llm):
+            raise ValueError(  # noqa: TRY004  # as of every argument that is impossible
+                f"llm is a LangChain model or a function from a prompt to an answer, got {llm!r:.80}"
+            )
         self._llm = llm
+        self._name = name
         self._window_tokens = window_tokens
         super().__init__(chunk_size, 0, embeddings=embeddings, tokenizer=tokenizer, language=language)
 
     def _make_core(self, language: str) -> Splitter:
         complete: Any = self._llm
-        name = None
-        if isinstance(self._llm, BaseLanguageModel):
+        name = self._name
+        if isinstance(self._llm, Runnable):
             complete = partial(_completed, self._llm)
-            name = f"{type(self._llm).__name__} {getattr(self._llm, 'model_name', getattr(self._llm, 'model', ''))}"
+            name = name or _model_name(self._llm)
         return LLMSplitter(
             complete,
             self._chunk_size,
@@ -282,6 +290,12 @@ class LLMTextSplitter(SpanTextSplitter):
         )
 
 
-def _completed(llm: BaseLanguageModel[Any], prompt: str) -> str:
+def _model_name(llm: Any) -> str:
+    while hasattr(llm, "bound"):  # with_retry(), with_config() and bind() wrap the model
+        llm = llm.bound
+    return f"{type(llm).__name__} {getattr(llm, 'model_name', getattr(llm, 'model', ''))}"
+
+
+def _completed(llm: Runnable[Any, Any], prompt: str) -> Any:
     answer = llm.invoke(prompt)
-    return answer if isinstance(answer, str) else str(answer.text)
+    return getattr(answer, "text", answer)  # of a message, or a text itself

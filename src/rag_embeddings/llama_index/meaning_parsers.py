@@ -204,6 +204,9 @@ class LLMNodeParser(SpanNodeParser):
     llm: Any = Field(description="Any LlamaIndex LLM, or a function from a prompt to an answer.")
     chunk_overlap: int | None = Field(default=0, ge=0, le=0, description="These chunks do not overlap.")
     window_tokens: int = Field(default=2000, gt=0, description="Most tokens of text in a prompt.")
+    name: str | None = Field(
+        default=None, description="What the model is called in cache keys. None: what it calls itself."
+    )
 
     @classmethod
     def class_name(cls) -> str:
@@ -212,13 +215,14 @@ class LLMNodeParser(SpanNodeParser):
 
     def _make(self, source: Any) -> Splitter:
         complete: Any = partial(_completed, self.llm) if isinstance(self.llm, LLM) else self.llm
+        named = _named(self.llm, self.name)
         return LLMSplitter(
             complete,
             self.chunk_size,
             window_tokens=self.window_tokens,
             tokenizer=source,
             language=self.language,
-            name=f"{_named(self.llm)['class_name']} {_named(self.llm)['model']}",
+            name=self.name or f"{named['class_name']} {named['model']}",
         )
 
     @field_validator("llm", mode="before")
@@ -234,13 +238,13 @@ class LLMNodeParser(SpanNodeParser):
 
     @field_serializer("llm")
     def _spelled_llm(self, value: Any) -> dict[str, str]:
-        return _named(value)
+        return _named(value, self.name)
 
 
-def _named(llm: Any) -> dict[str, str]:
+def _named(llm: Any, name: str | None) -> dict[str, str]:
     if isinstance(llm, LLM):
-        return {"class_name": llm.class_name(), "model": llm.metadata.model_name}
-    return {"class_name": "function", "model": callable_name(llm)}
+        return {"class_name": llm.class_name(), "model": name or llm.metadata.model_name}
+    return {"class_name": "function", "model": name or callable_name(llm)}
 
 
 def _completed(llm: LLM, prompt: str) -> str:
