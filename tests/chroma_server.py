@@ -18,6 +18,13 @@ _SECONDS = 60
 @contextmanager
 def chroma_server(path):
     """Run ``chroma run`` over a directory until the end of the block."""
+    with chroma_process(path) as (_, server):
+        yield server
+
+
+@contextmanager
+def chroma_process(path):
+    """Run ``chroma run`` as `chroma_server` does, and give its process as well."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -31,7 +38,7 @@ def chroma_server(path):
             stderr=log,
         )
     try:
-        yield answering(process, ChromaServer("127.0.0.1", port))
+        yield process, answering(process, ChromaServer("127.0.0.1", port))
     finally:
         process.terminate()
         process.wait(timeout=_SECONDS)

@@ -2,7 +2,9 @@
 
 import os
 import signal
+import socket
 import time
+from dataclasses import replace
 from uuid import uuid4
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from test_filters import check, own
 from test_laws import few
 
-from chroma_server import chroma_server
+from chroma_server import chroma_process, chroma_server
 from index_corpus import in_child, pipe, start
 from rag_embeddings.errors import (
     ChromaDamagedError,
@@ -22,7 +24,7 @@ from rag_embeddings.errors import (
 from rag_embeddings.langchain import ChromaVectorStore
 from rag_embeddings.store.base import Record
 from rag_embeddings.store.chroma import ChromaStore
-from rag_embeddings.store.chroma_client import ChromaServer
+from rag_embeddings.store.chroma_client import ChromaServer, _sessions
 from rag_embeddings.store.memory import MemoryStore
 from rag_embeddings.store.where import Where
 from rag_embeddings.testing.store import check_store
@@ -132,6 +134,36 @@ def test_a_server_that_has_gone_away_is_a_declared_error(tmp_path):
     with pytest.raises(StoreError, match=f"no Chroma server answers at 127.0.0.1:{running.port}"):
         ChromaStore(running, "records")
     store.close()
+
+
+def test_a_server_that_accepts_and_never_answers_is_a_declared_error():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        with pytest.raises(StoreError, match=f"no Chroma server answers at 127.0.0.1:{port}"):
+            ChromaStore(ChromaServer("127.0.0.1", port, timeout=0.1), "records")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs a process that can be stopped")
+def test_a_server_that_falls_silent_is_a_declared_error(tmp_path):
+    with chroma_process(tmp_path) as (process, running):
+        store = ChromaStore(replace(running, timeout=5.0), "records")
+        store.upsert(records(3))
+        for session in _sessions(store._client):
+            assert session.timeout.read == session.timeout.connect == 5.0
+            session.timeout = 0.1
+        process.send_signal(signal.SIGSTOP)
+        try:
+            with pytest.raises(StoreError, match="Chroma failed: timed out"):
+                len(store)
+        finally:
+            process.send_signal(signal.SIGCONT)
+        assert len(store) == 3
+        store.close()
+
+
+def test_a_timeout_that_would_never_end_is_refused():
+    with pytest.raises(ValueError, match="above 0 seconds, got 0"):
+        ChromaServer(timeout=0)
 
 
 def test_headers_are_not_shown():

@@ -28,12 +28,21 @@ class ChromaServer:
         port: Number of the port.
         ssl: Whether to use HTTPS.
         headers: Sent with every request, for example a token; not shown in ``repr``.
+        timeout: Seconds to wait for a connection, and for each answer. A server that is silent for longer is an error.
+
+    Raises:
+        ValueError: If the timeout is not above 0.
     """
 
     host: str = "localhost"
     port: int = 8000
     ssl: bool = False
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    timeout: float = 60.0
+
+    def __post_init__(self) -> None:
+        if not self.timeout > 0:
+            raise ValueError(f"the timeout must be above 0 seconds, got {self.timeout}")
 
 
 def refuse_fork() -> None:
@@ -57,25 +66,49 @@ def connect(path: str | Path | ChromaServer) -> Any:
     chromadb = require("chromadb", "chroma")
     settings = chromadb.config.Settings(anonymized_telemetry=False)
     if isinstance(path, ChromaServer):
-        try:
-            return chromadb.HttpClient(
-                path.host, path.port, ssl=path.ssl, headers=dict(path.headers), settings=settings
-            )
-        except ValueError as error:
-            raise StoreError(f"no Chroma server answers at {path.host}:{path.port}: {error}") from error
+        return _connected(path, chromadb, settings)
     try:
         return chromadb.PersistentClient(str(path), settings=settings)
     except (chromadb.errors.ChromaError, ValueError) as error:
         raise ChromaDamagedError(f"Chroma cannot open {str(path)!r}: {error}") from error
 
 
+def _connected(server: ChromaServer, chromadb: Any, settings: Any) -> Any:
+    """Return a client that waits for answers as long as the server's timeout. Chroma's own waits for ever.
+
+    Its constructor does, too, before anything could be set; so the server is first asked whether it answers at all.
+    """
+    httpx = require("httpx", "chroma")
+    url = require("chromadb.api.fastapi", "chroma").FastAPI.resolve_url(
+        chroma_server_host=server.host,
+        chroma_server_http_port=server.port,
+        chroma_server_ssl_enabled=server.ssl,
+        default_api_path=settings.chroma_server_api_default_path,
+    )
+    try:
+        httpx.get(f"{url}/heartbeat", headers=dict(server.headers), timeout=server.timeout)
+        client = chromadb.HttpClient(
+            server.host, server.port, ssl=server.ssl, headers=dict(server.headers), settings=settings
+        )
+    except (ValueError, httpx.HTTPError) as error:
+        raise StoreError(f"no Chroma server answers at {server.host}:{server.port}: {error}") from error
+    for session in _sessions(client):
+        session.timeout = server.timeout
+    return client
+
+
 def disconnect(client: Any) -> None:
     """Close a client, and its connections to a server, which Chroma leaves open."""
-    parts = (client._server, client._admin_client._server)  # noqa: SLF001 - there is no public way
+    sessions = _sessions(client)
     client.close()
-    for part in parts:
-        if hasattr(part, "_session"):
-            part._session.close()  # noqa: SLF001
+    for session in sessions:
+        session.close()
+
+
+def _sessions(client: Any) -> list[Any]:
+    """Return what a client speaks to a server through; nothing where it uses a directory."""
+    parts = (client._server, client._admin_client._server)  # noqa: SLF001 - there is no public way
+    return [part._session for part in parts if hasattr(part, "_session")]  # noqa: SLF001
 
 
 def names_function(value: Any) -> bool:
