@@ -152,6 +152,13 @@ def test_what_cannot_be_coded_is_refused(kind):
         kind(dimensions=0)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_vector_by_itself_is_no_row_of_codes(kind):
+    with pytest.raises(CodecError, match=r"shape \(n, dim\), got \(32,\)"):
+        fitted(kind).encode(sample()[0])
+    assert fitted(kind).encode([]).shape == (0, fitted(kind).code_width)
+
+
 def test_what_does_not_divide_is_refused():
     with pytest.raises(CodecError, match="not divisible by 8"):
         BinaryCodec(dimensions=12).fit(sample())

@@ -9,7 +9,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from rag_embeddings.codec.binary import BinaryCodec, hamming
-from rag_embeddings.errors import StoreError
+from rag_embeddings.codec.int8 import Int8Codec
+from rag_embeddings.codec.product import ProductCodec
+from rag_embeddings.errors import CodecError, StoreError
+from rag_embeddings.store.base import Record
 from rag_embeddings.store.bit_file import BitFile
 from rag_embeddings.store.quantized import QuantizedStore
 from rag_embeddings.testing.store import check_store
@@ -87,3 +90,20 @@ def test_a_file_of_bits_finds_the_nearest_codes_and_all_as_near_as_the_last(data
         path.write_bytes(b"not codes")
         with pytest.raises(StoreError, match="no file of codes"):
             BitFile(codec, path)
+
+
+@pytest.mark.parametrize(
+    ("codec", "message"),
+    [
+        (BinaryCodec(), "13 is not divisible by 8"),
+        (ProductCodec(), "13 dimensions cannot be cut into parts of 8"),
+        (Int8Codec(dimensions=20), "20 dimensions are to be kept and the vectors have 13"),
+        (Int8Codec().fit(np.eye(4)), "fitted on vectors of 4 dimensions, got 13"),
+    ],
+)
+def test_vectors_that_the_codec_cannot_code_are_refused_at_the_first_write(codec, message, tmp_path):
+    store = QuantizedStore(tmp_path, codec=codec)
+    with pytest.raises(CodecError, match=message):
+        store.upsert([Record("one", np.ones(13, dtype=np.float32))])
+    assert len(store) == 0
+    store.close()

@@ -146,10 +146,25 @@ class VectorCodec(ABC):
                 f"a codec of this kind is fitted on a sample of at least {self.least_sample} vectors, better some "
                 f"thousand; got the shape {matrix.shape}"
             )
-        if self.dimensions is not None and matrix.shape[1] < self.dimensions:
-            raise CodecError(f"{self.dimensions} dimensions are to be kept and the vectors have {matrix.shape[1]}")
+        self._check_kept(matrix.shape[1])
         width = np.array([matrix.shape[1]], dtype=np.int64)
         return self.with_state({"input_width": width, **self._learn(self._shortened(matrix))})
+
+    def check_width(self, width: int) -> None:
+        """Refuse vectors of a width that this codec can make no codes of.
+
+        Raises:
+            CodecError: If they have fewer dimensions than are to be kept, cannot be cut as the kind does, or are not
+                as wide as those of `fit`.
+        """
+        if self.fitted and width != self.input_width:
+            raise CodecError(f"the codec was fitted on vectors of {self.input_width} dimensions, got {width}")
+        self._check_kept(width)
+
+    def _check_kept(self, width: int) -> None:
+        if self.dimensions is not None and width < self.dimensions:
+            raise CodecError(f"{self.dimensions} dimensions are to be kept and the vectors have {width}")
+        self._shapes(self.dimensions or width)
 
     def with_state(self, state: State) -> Self:
         """Return this codec with a state that `state` gave.
@@ -212,10 +227,12 @@ class VectorCodec(ABC):
             ``code_dtype`` of shape (n, ``code_width``).
 
         Raises:
-            CodecError: If the codec is not fitted, or on vectors of another width.
+            CodecError: If the codec is not fitted, or on vectors of another width or shape.
             VectorError: If a vector has NaN or infinity, or zeros only in the dimensions that are kept.
         """
         matrix = np.asarray(vectors)
+        if matrix.ndim != 2 and matrix.size:  # noqa: PLR2004
+            raise CodecError(f"codes are made of vectors of shape (n, dim), got {matrix.shape}")
         codes = np.empty((len(matrix), self.code_width), dtype=self.code_dtype)
         for start in range(0, len(matrix), _BLOCK):
             codes[start : start + _BLOCK] = self._quantise(self.prepared(matrix[start : start + _BLOCK]))

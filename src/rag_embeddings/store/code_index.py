@@ -90,6 +90,10 @@ class CodeIndexFiles:
         """In how many leading dimensions a vector must not be zeros only; None for all."""
         return self._given.dimensions if self._given.similarity == "cosine" else None
 
+    def check_width(self, width: int) -> None:
+        """Refuse vectors of a width that the codec can make no codes of; see `VectorCodec.check_width`."""
+        self._given.check_width(width)
+
     @property
     def least_sample(self) -> int:
         """How many vectors the codec needs at least."""

@@ -144,13 +144,14 @@ class QuantizedStore:
 
         Raises:
             StoreError: On a vector of another width or an impossible id, with nothing written.
+            CodecError: If the codec can make no codes of vectors of this width, with nothing written.
             StoreLockedError: If another process is writing.
             VectorError: On NaN, infinity or a vector of zeros (in the dimensions the codec keeps), with nothing
                 written.
         """
         with self._lock:
             self._become_writer()
-            self._records.upsert(records, self._files.kept)
+            self._records.upsert(records, self._files.kept, self._files.check_width)
         least = max(self.build_after, self._indexed() // _SHARE, self._files.least_sample)
         if self._records.outside() >= least:
             self.build()

@@ -24,7 +24,7 @@ from rag_embeddings.testing.faults import failpoint
 from rag_embeddings.text import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -103,12 +103,13 @@ class SlotRecords:
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
-    def upsert(self, records: Sequence[Record], kept: int | None) -> None:
+    def upsert(self, records: Sequence[Record], kept: int | None, check_width: Callable[[int], None]) -> None:
         """Write records, replacing those whose id exists.
 
         Args:
             records: Any records.
             kept: Leading dimensions that must not be zeros only; None for all.
+            check_width: Called with the width of the first vectors ever, which it may refuse.
 
         Raises:
             StoreError: On a vector of another width or an impossible id, with nothing written.
@@ -122,6 +123,7 @@ class SlotRecords:
             if kept is not None:
                 prepared([Record(record.id, record.vector[:kept]) for record in ready], None)
             if self.width is None:
+                check_width(matrix.shape[1])
                 self.remember("width", matrix.shape[1])
             freed = self._forget([record.id for record in ready])
             slots = self._allocated(len(ready))
