@@ -108,6 +108,17 @@ def test_levels_tell_paragraphs_lines_sentences_and_what_stands_below_a_heading(
     ]
 
 
+@pytest.mark.parametrize(("opening", "closing"), ['""', "“”", "«»", "''"])
+def test_windows_do_not_begin_inside_a_quotation(opening, closing):
+    """A window that sees the closing mark alone takes it for an opening one, and so do all behind it."""
+    said = [
+        f"{opening}Term {n}{closing} means thing {n}." if n % 3 else f"He called thing {n} {opening}good{closing}."
+        for n in range(500)
+    ]
+    text = " ".join(said)
+    assert [span.of(text).strip() for span in sentence_spans(text)] == said
+
+
 def test_a_sentence_longer_than_the_first_window_stays_whole():
     long = "word " * 900 + "end. "
     assert slices(long + "Next one.") == [long, "Next one."]

@@ -5,7 +5,8 @@ numbers; MIT licence, no dependencies, no model, character offsets, and about 40
 are worked around here:
 
 - it is quadratic in the length of a text that is not ASCII, so it sees windows of `WINDOW` characters, wider ones only
-  where no sentence ends in it; the last, incomplete sentence of each is carried over to the next;
+  where no sentence ends in it; the last, incomplete sentence of each is carried over to the next, with those before
+  it as far as they are one quotation;
 - it does not break at single newlines, which glues a heading to the paragraph below. A newline counts as a break
   unless the line was wrapped, that is, the first word of the next line would not have fitted into the longest line of
   its paragraph;
@@ -47,6 +48,8 @@ _MARKER = re.compile(r"\s*(?:[-*+•‣◦–—]\s|\d{1,4}[.)]\s|[A-Za-z][.)]\s
 _WORD = re.compile(r"\S+")
 # What looks like a sentence and is the number of a list item.
 _NUMBER = re.compile(r"\(?(?:\d{1,4}|[A-Za-z]|[ivxIVX]{1,5})[.)]\s*")
+# Where no mark closes a quotation, `sentencex` leaves the opening one with the sentence before.
+_OPENING = frozenset("\"“«'`")
 
 
 class Level(IntEnum):
@@ -195,9 +198,28 @@ def _prose(text: str, start: int, end: int, language: str) -> Iterator[int]:
             continue
         if len(found) == 1:
             found.append(start + _last_space(piece))
-        yield from found[:-1]  # the last one may go on behind the window
-        start = found[-1]
+        carried = _carried(piece, [at - start for at in found])
+        yield from found[:carried]
+        start = found[carried]
         window = WINDOW
+
+
+def _carried(piece: str, starts: list[int]) -> int:
+    """Return from which sentence of a window on the next window sees them again.
+
+    The last one may go on behind the window. One that begins inside a quotation shows the next window its closing mark
+    alone, which is then taken for an opening one, and what stands between quotations for quoted. So it is the last that
+    does not, if there is one in the second half of the window (a bound to the work).
+    """
+    marks = piece.count('"', 0, starts[-1])
+    for index in range(len(starts) - 1, 0, -1):
+        at = starts[index]
+        if at < len(piece) // 2:
+            break
+        if marks % 2 == 0 and piece[at - 1] not in _OPENING:
+            return index
+        marks -= piece.count('"', starts[index - 1], at)
+    return len(starts) - 1
 
 
 def _last_space(piece: str) -> int:
