@@ -8,7 +8,7 @@ import Stemmer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index_corpus import check_keywords, live_words, pipeline
+from index_corpus import check_keywords, corpus, live_words, pipeline
 from rag_embeddings.errors import MissingExtraError
 from rag_embeddings.index.indexer import Indexer
 from rag_embeddings.store import postings
@@ -199,3 +199,16 @@ def test_words_can_be_told_apart_in_a_list(text, language):
 def test_words_are_cut_in_linear_time():
     for text in ("a" * 1_000_000, "東" * 300_000, " " * 1_000_000, "a1_" * 300_000):
         Words("en").of(text)
+
+
+def test_removing_a_document_costs_as_much_in_a_large_index_as_in_a_small_one():
+    steps = []
+    for count in (10, 200):
+        with IndexDirectory.open(None) as directory:
+            Indexer(directory, pipeline(), keywords="en").upsert(corpus(0, count))
+            ticks = []
+            directory.ledger._db.set_progress_handler(lambda ticks=ticks: ticks.append(1) and None, 1)
+            assert directory.ledger.kill(["doc-3"]) == ["doc-3"]
+            directory.ledger._db.set_progress_handler(None, 1)
+            steps.append(len(ticks))
+    assert steps[1] < 1.1 * steps[0]  # of SQLite's machine

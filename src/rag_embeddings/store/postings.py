@@ -84,9 +84,9 @@ def remove_dead(database: Database) -> None:
     """Remove the words of versions that are not live; inside `Database.writing`."""
     if not exist(database):
         return
-    rows = database.execute(
-        "SELECT found.version, ordinal, length, words FROM versions JOIN keyword_chunks found ON found.version = number"
-        " WHERE state <> 'live'"
+    rows = database.execute(  # CROSS JOIN: SQLite begins with the few versions, not with all chunks
+        "SELECT found.version, ordinal, length, words FROM versions CROSS JOIN keyword_chunks found"
+        " ON found.version = number WHERE state <> 'live'"
     ).fetchall()
     words = ((word, version, ordinal) for version, ordinal, _, words in rows for word in words.split())
     database.execute_many("DELETE FROM postings WHERE word = ? AND version = ? AND ordinal = ?", words)
