@@ -76,6 +76,14 @@ def test_lists_are_numbered_as_word_shows_them():
     ]
 
 
+def test_styles_of_nested_lists_have_levels():
+    document = docx.Document()
+    for style in ("List Bullet", "List Bullet 2", "List Number 3", "List Number"):
+        document.add_paragraph("x", style=style)
+    levels = [block.level for block in read_docx(saved(document)).blocks]
+    assert levels == [1, 2, 3, 1]
+
+
 def test_kinds_of_styles():
     document = docx.Document()
     document.add_heading("Title", 0)

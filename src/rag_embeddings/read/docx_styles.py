@@ -8,6 +8,7 @@ from typing import Any
 
 _MAX_CHAIN = 20  # styles based on one another
 _HEADING = re.compile(r"heading (\d)", re.IGNORECASE)
+_NESTED = re.compile(r"list (?:bullet|number) ([2-5])", re.IGNORECASE)  # lists of their own, set further in
 _KINDS = (
     (re.compile(r"quote", re.IGNORECASE), "quote"),
     (re.compile(r"caption", re.IGNORECASE), "caption"),
@@ -82,7 +83,10 @@ class Styles:
         for pattern, kind in _KINDS:
             if any(map(pattern.search, names)):
                 return kind, 0, place
-        return ("list_item", place[1] + 1, place) if place else ("paragraph", 0, None)
+        if place is None:
+            return "paragraph", 0, None
+        nested = next((int(match[1]) for name in names if (match := _NESTED.fullmatch(name))), 1)
+        return "list_item", max(place[1] + 1, nested), place
 
     def _chain(self, key: str) -> list[Any]:
         """Return a style and those it is based on."""
