@@ -246,3 +246,9 @@ class TestHomogeneity:
 
     def test_of_a_single_chunk_there_is_none(self):
         assert LatePass(toy_models.encoder("mean")).homogeneity(Document("a", "doc"), OneChunk()) == (0.0, 0.0)
+
+
+def test_making_a_pass_loads_no_model():
+    assert LatePass(TransformerEncoder("no-such-folder/no-such-model")).mix == 0
+    with pytest.raises(UnsupportedModelError, match="no token vectors"):
+        LatePass(DeterministicEncoder())

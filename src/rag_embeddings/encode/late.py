@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
-from rag_embeddings.encode.base import Role, TokenBatchEncoder, validated
+from rag_embeddings.encode.base import Role, validated
 from rag_embeddings.encode.token_pass import TokenText
 from rag_embeddings.encode.windows import Windows
 from rag_embeddings.errors import BudgetError, UnsupportedModelError
@@ -22,7 +22,7 @@ from rag_embeddings.text import Span
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from rag_embeddings.encode.base import Encoder, Vectors
+    from rag_embeddings.encode.base import Encoder, TokenBatchEncoder, Vectors
     from rag_embeddings.split.base import Splitter
     from rag_embeddings.text import Chunk, Document
 
@@ -104,13 +104,14 @@ class LatePass:
     def __init__(
         self, encoder: Encoder, *, windows: Windows | None = None, mix: float = 0.0, force: bool = False
     ) -> None:
-        if not isinstance(encoder, TokenBatchEncoder):
+        # Not isinstance(): before Python 3.12 that reads every property of the protocol, which loads the model.
+        if not hasattr(encoder, "encode_tokens_many"):
             raise UnsupportedModelError(
                 f"{type(encoder).__name__} gives no token vectors, and late chunking pools them; use TransformerEncoder"
             )
         if not 0 <= mix < 1:
             raise BudgetError(f"mix is a share, at least 0 and less than 1, got {mix}")
-        self.encoder: TokenBatchEncoder = encoder
+        self.encoder = cast("TokenBatchEncoder", encoder)
         self.windows = Windows() if windows is None else windows
         self.mix = mix
         self.force = force
