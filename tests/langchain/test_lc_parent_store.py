@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import pickle
+import threading
 from functools import cache
 
 import numpy as np
@@ -20,6 +21,7 @@ import toy_models
 from langchain_stores import STORES, in_memory
 from rag_embeddings import LatePass
 from rag_embeddings.encode.base import Role
+from rag_embeddings.encode.transformer import TransformerEncoder
 from rag_embeddings.langchain import (
     InstructionEmbeddings,
     LateChunkingEmbeddings,
@@ -113,6 +115,24 @@ class TestStores:
         assert await found.ainvoke(query, k=2) == found.invoke(query, k=2)
         await found.adelete(["doc-2"])
         assert all(item.metadata["number"] != 2 for item in await found.ainvoke(query, k=20))
+
+    async def test_neither_model_nor_documents_are_waited_for_in_the_event_loop(self, monkeypatch):
+        loop = threading.get_ident()
+        load = TransformerEncoder._load_now
+
+        def watched(encoder):
+            assert threading.get_ident() != loop
+            return load(encoder)
+
+        def drawn():
+            for number in range(40):
+                assert threading.get_ident() != loop
+                yield document(number)
+
+        monkeypatch.setattr(TransformerEncoder, "_load_now", watched)
+        fresh = LateChunkingEmbeddings(model=str(toy_models.folder("mean")))
+        found = retriever(InMemoryVectorStore(fresh))
+        assert await found.aadd_documents(drawn()) == [f"doc-{number}" for number in range(40)]
 
     def test_a_changed_document_leaves_nothing_behind(self, made, folder_store):
         store, _ = made

@@ -1,5 +1,6 @@
 """Embeddings, every splitter, and artifacts through LangChain's other vector stores, read back from each."""
 
+import threading
 from functools import cache
 
 import numpy as np
@@ -171,6 +172,19 @@ class TestArtifacts:
         assert await aupload(artifact, store) == [chunk.id for chunk in chunks]
         assert encoded == []
         check(vector_of, [chunk.id for chunk in chunks], vectors)
+
+    async def test_the_model_is_not_loaded_in_the_event_loop(self, made, monkeypatch):
+        artifact, embeddings, chunks, _ = made
+        fresh = type(embeddings)(**{name: getattr(embeddings, name) for name in type(embeddings).model_fields})
+        loop = threading.get_ident()
+        load = TransformerEncoder._load_now
+
+        def watched(encoder):
+            assert threading.get_ident() != loop
+            return load(encoder)
+
+        monkeypatch.setattr(TransformerEncoder, "_load_now", watched)
+        assert await aupload(artifact, InMemoryVectorStore(fresh)) == [chunk.id for chunk in chunks]
 
     def test_vectors_are_made_where_none_are_given(self, embeddings, tmp_path, encoded):
         chunks = LayoutTextSplitter(chunk_size=80, tokenizer=len, layout="markdown").split_documents(DOCUMENTS)

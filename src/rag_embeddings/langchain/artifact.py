@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from itertools import chain, islice, zip_longest
 from typing import TYPE_CHECKING, Any
@@ -102,7 +103,8 @@ async def aupload(
     artifact: EmbeddingArtifact, vectorstore: VectorStore, *, kinds: Sequence[str] = ("", "chunk"), **options: Any
 ) -> list[str]:
     """Write an artifact through the store's own async methods; see `upload`."""
-    return await _door(artifact, vectorstore).aadd_ready(vectorstore, _pairs(artifact, kinds), **options)
+    door = await asyncio.to_thread(_door, artifact, vectorstore)  # may load the model
+    return await door.aadd_ready(vectorstore, _pairs(artifact, kinds), **options)
 
 
 def _door(artifact: EmbeddingArtifact, vectorstore: VectorStore) -> VectorDoor:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     Pairs = Iterator[tuple[Document, Vector]]
 
 Result = TypeVar("Result")
+Item = TypeVar("Item")
 Step: TypeAlias = tuple[Any, str, tuple[Any, ...], dict[str, Any]]
 """A call to make: whose method, its name, arguments, keywords."""
 Steps: TypeAlias = Generator[Step, Any, Result]
@@ -189,7 +190,7 @@ class VectorDoor:
         """Write chunks with vectors made beforehand through the store's own async methods; see `add_ready`."""
         _check(self, vectorstore, options)
         ids: list[str] = []
-        async for part in _drawn(_slices(iter(pairs))):
+        async for part in drawn(_slices(iter(pairs))):
             # Threads write too, so no asyncio lock will do; and waiting in threads could use up those that the store
             # needs to finish.
             while not self._writing.acquire(blocking=False):  # noqa: ASYNC110
@@ -330,7 +331,7 @@ def _slices(pairs: Pairs) -> Iterator[list[tuple[Document, Vector]]]:
         yield part
 
 
-async def _drawn(slices: Iterator[list[tuple[Document, Vector]]]) -> AsyncIterator[list[tuple[Document, Vector]]]:
-    """Draw from an iterator that works long, without blocking the event loop."""
-    while (part := await asyncio.to_thread(next, slices, None)) is not None:
-        yield part
+async def drawn(items: Iterator[Item]) -> AsyncIterator[Item]:
+    """Draw from an iterator that works long and never yields None, without blocking the event loop."""
+    while (item := await asyncio.to_thread(next, items, None)) is not None:
+        yield item

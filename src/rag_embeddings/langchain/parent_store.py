@@ -18,7 +18,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, SkipValidation, field_valid
 from rag_embeddings.encode.wrap import wrap
 from rag_embeddings.index.splitter import index_splitter
 from rag_embeddings.langchain.convert import to_core
-from rag_embeddings.langchain.door import SLICE, Steps, VectorDoor, arun, removing, replacing, run
+from rag_embeddings.langchain.door import SLICE, Steps, VectorDoor, arun, drawn, removing, replacing, run
 from rag_embeddings.langchain.late import LateChunkingEmbeddings
 from rag_embeddings.langchain.parent_keywords import PassageWords, fused
 from rag_embeddings.langchain.parent_units import CutDocument, cut_document, embedded_sentences, places, spelled
@@ -149,7 +149,7 @@ class SentenceParentRetriever(BaseRetriever):
     async def aadd_documents(self, documents: Iterable[Document]) -> list[str]:
         """Add documents through the async methods of both stores; see `add_documents`."""
         splitter = await asyncio.to_thread(self._splitter)
-        return [id_ for group in _groups(documents) for id_ in await arun(self._adding(group, splitter))]
+        return [id_ async for group in drawn(_groups(documents)) for id_ in await arun(self._adding(group, splitter))]
 
     def delete(self, ids: Sequence[str]) -> None:
         """Delete documents with all their passages and sentences.
@@ -191,10 +191,10 @@ class SentenceParentRetriever(BaseRetriever):
 
     def _adding(self, documents: Sequence[CoreDocument], splitter: Splitter) -> Steps[list[str]]:
         entries = yield from self._entries([document.id for document in documents])
-        spelled = canonical_json([splitter.settings(), self._vector_settings()])
+        settings = yield _WORK, "call", (self._settings, splitter), {}  # may load the model
         changed: list[tuple[str, CutDocument]] = []
         for document in {document.id: document for document in documents}.values():
-            version = content_id("parents", document.digest, canonical_json(document.metadata), spelled)
+            version = content_id("parents", document.digest, canonical_json(document.metadata), settings)
             entry = entries[document.id]
             if entry["version"] != version or entry["rest"]["parents"] or entry["rest"]["sentences"]:
                 cut = yield _WORK, "call", (cut_document, document, splitter), {}
@@ -321,9 +321,11 @@ class SentenceParentRetriever(BaseRetriever):
         metadata |= {"chunk_id": id_, "score": score, "matches": matches}
         return Document(page_content=content, id=id_, metadata=metadata)
 
-    def _vector_settings(self) -> Any:
+    def _settings(self, splitter: Splitter) -> str:
+        """Spell what decides on passages and late vectors."""
         embeddings = self.vectorstore.embeddings
-        return embeddings.late_pass.settings() if isinstance(embeddings, LateChunkingEmbeddings) else None
+        late = embeddings.late_pass.settings() if isinstance(embeddings, LateChunkingEmbeddings) else None
+        return canonical_json([splitter.settings(), late])
 
     def _splitter(self) -> Splitter:
         if self.splitter is not None:
