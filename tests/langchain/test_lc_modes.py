@@ -16,7 +16,7 @@ from langchain_core.tools import create_retriever_tool
 from pydantic import ValidationError
 
 from rag_embeddings.encode.base import Role
-from rag_embeddings.errors import StoreError
+from rag_embeddings.errors import SpaceMismatchError, StoreError
 from rag_embeddings.langchain import (
     LinkedChunkRetriever,
     RecursiveTextSplitter,
@@ -155,6 +155,18 @@ async def test_a_misspelt_setting_is_an_error_everywhere(index):
         index.invoke("queen", filter={"$and": []})
 
 
+def test_a_copy_by_pydantic_has_its_own_settings_and_the_same_documents():
+    with SentenceParentIndex(embeddings=DeterministicEncoder(128), splitter=splitter(), k=3) as index:
+        index.upsert(documents())
+        assert len(index.model_copy(update={"k": 1}).invoke("queen")) == 1
+        assert index.model_copy(deep=True).invoke("queen") == index.invoke("queen")
+        other = index.model_copy(update={"embeddings": DeterministicEncoder(64)})
+        with pytest.raises(SpaceMismatchError):  # its queries would be encoded by the embeddings of the original
+            other.invoke("queen")
+        with pytest.raises(ValidationError):
+            index.model_copy(update={"kk": 1})
+
+
 def test_settings_can_be_configured_copied_and_pickled(tmp_path):
     with SentenceParentIndex.from_documents(
         documents(), DeterministicEncoder(128), directory=tmp_path, splitter=splitter(), window=1, merge=Merge(0.3)
@@ -283,6 +295,24 @@ def test_highlighting_behind_any_other_retriever():
         SentenceHighlighter().compress_documents(documents()[:2], "hive")
     with pytest.raises(ValidationError, match="sentence"):
         SentenceHighlighter(sentence=1)
+
+
+def test_a_highlighter_obeys_its_fields_as_they_are_now():
+    highlighter = SentenceHighlighter(embeddings=DeterministicEncoder(128), sentences=1)
+
+    def marks(one):
+        (shown,) = one.compress_documents(documents()[:1], "queen eggs")
+        return shown.page_content.count("**") // 2
+
+    assert marks(highlighter) == 1
+    highlighter.sentences = 3
+    assert marks(highlighter) == 3
+    assert marks(highlighter.model_copy(update={"sentences": 2})) == 2
+    highlighter.least = 1.0
+    assert marks(highlighter) == 0
+    highlighter = SentenceHighlighter(sentences=2)
+    highlighter.embeddings = DeterministicEncoder(128)
+    assert marks(highlighter) == 2
 
 
 async def test_results_with_context_in_front_are_highlighted_too():

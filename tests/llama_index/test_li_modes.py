@@ -221,6 +221,22 @@ def test_highlighting_behind_any_other_retriever():
     assert marker.postprocess_nodes([], query_str="hive") == []
 
 
+def test_a_highlighter_obeys_its_fields_as_they_are_now():
+    marker = SentenceHighlightPostprocessor(embed_model=ENCODER, sentences=1)
+
+    def marks(one, kind=TextNode):
+        (shown,) = one.postprocess_nodes([NodeWithScore(node=kind(text=PAGES["bees"]))], query_str="queen eggs")
+        return shown.node.get_content(MetadataMode.NONE).count("**") // 2
+
+    assert marks(marker) == 1
+    marker.sentences = 3
+    assert marks(marker) == marks(marker, Document) == 3
+    assert marks(marker.model_copy(update={"sentences": 2})) == 2
+    marker = SentenceHighlightPostprocessor(sentences=2)
+    marker.embed_model = ENCODER
+    assert marks(marker) == 2
+
+
 def test_the_postprocessor_as_a_component(bytewise):
     marker = SentenceHighlightPostprocessor(sentences=3, before="<b>", after="</b>", least=0.1)
     assert marker.class_name() == "SentenceHighlightPostprocessor"

@@ -55,13 +55,12 @@ class SentenceHighlighter(BaseDocumentCompressor):
     language: str = "en"
     """ISO 639-1 code, for sentence boundaries in documents that do not say what matched."""
 
-    _highlighter: Highlighter | None = PrivateAttr(default=None)
+    _wrapped: tuple[Any, Encoder] | None = PrivateAttr(default=None)
 
     def model_post_init(self, context: Any, /) -> None:
         """Refuse at once what cannot encode."""
         super().model_post_init(context)
-        if self.embeddings is not None:
-            self._highlighter = Highlighter(wrap(self.embeddings), self.sentences, self.least, self.language)
+        self._highlighter()
 
     def compress_documents(
         self,
@@ -83,7 +82,7 @@ class SentenceHighlighter(BaseDocumentCompressor):
             ValueError: If a document does not say which sentences matched, and there are no embeddings to find them.
         """
         passages = [(document.page_content, document.metadata) for document in documents]
-        found = highlighted(query, passages, self._highlighter, self.sentences)
+        found = highlighted(query, passages, self._highlighter(), self.sentences)
         return [
             Document(
                 page_content=marked(document.page_content, spans, self.before, self.after),
@@ -92,3 +91,11 @@ class SentenceHighlighter(BaseDocumentCompressor):
             )
             for document, spans in zip(documents, found, strict=True)
         ]
+
+    def _highlighter(self) -> Highlighter | None:
+        """Make it of the settings as they are now: fields may be assigned, copies have others."""
+        if self.embeddings is None:
+            return None
+        if self._wrapped is None or self._wrapped[0] is not self.embeddings:
+            self._wrapped = self.embeddings, wrap(self.embeddings)  # asks a service once how wide its vectors are
+        return Highlighter(self._wrapped[1], self.sentences, self.least, self.language)

@@ -97,6 +97,10 @@ class SearchSettings(BaseModel):
 
     __copy__ = __deepcopy__
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:  # noqa: ARG002
+        """Copy, with other settings if ``update`` names some, which are checked. Deep or not, the index is shared."""
+        return self._with(update or {})
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuilt, (type(self), self._fields())
 

@@ -53,13 +53,12 @@ class SentenceHighlightPostprocessor(BaseNodePostprocessor):
     language: str = "en"
     """ISO 639-1 code, for sentence boundaries in nodes that do not say what matched."""
 
-    _highlighter: Highlighter | None = PrivateAttr(default=None)
+    _wrapped: tuple[Any, Encoder] | None = PrivateAttr(default=None)
 
     def model_post_init(self, context: Any, /) -> None:
         """Refuse at once what cannot encode."""
         super().model_post_init(context)
-        if self.embed_model is not None:
-            self._highlighter = Highlighter(wrap(self.embed_model), self.sentences, self.least, self.language)
+        self._highlighter()
 
     @classmethod
     def class_name(cls) -> str:
@@ -71,11 +70,12 @@ class SentenceHighlightPostprocessor(BaseNodePostprocessor):
     ) -> list[NodeWithScore]:
         passages = []
         for item in nodes:
-            if not isinstance(item.node, TextNode):
+            # A Document may be a node, too, and is no TextNode.
+            if not isinstance(item.node, TextNode) and getattr(item.node, "text_resource", None) is None:
                 raise TypeError(f"only text can be marked, and node {item.node_id} is a {type(item.node).__name__}")
             passages.append((item.node.get_content(MetadataMode.NONE), item.node.metadata))
         # Without a query nothing can be compared with it.
-        highlighter = None if query_bundle is None else self._highlighter
+        highlighter = None if query_bundle is None else self._highlighter()
         query = "" if query_bundle is None else query_bundle.query_str
         found = highlighted(query, passages, highlighter, self.sentences)
         results = []
@@ -88,3 +88,11 @@ class SentenceHighlightPostprocessor(BaseNodePostprocessor):
                     keys.append(_KEY)
             results.append(NodeWithScore(node=node, score=item.score))
         return results
+
+    def _highlighter(self) -> Highlighter | None:
+        """Make it of the settings as they are now: fields may be assigned, copies have others."""
+        if self.embed_model is None:
+            return None
+        if self._wrapped is None or self._wrapped[0] is not self.embed_model:
+            self._wrapped = self.embed_model, wrap(self.embed_model)  # asks a service once how wide its vectors are
+        return Highlighter(self._wrapped[1], self.sentences, self.least, self.language)
