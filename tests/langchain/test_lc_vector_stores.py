@@ -1,6 +1,8 @@
 """The LangChain vector stores: what goes in comes out, filters, MMR in the order of choice, scores from 0 to 1."""
 
+import gc
 import math
+import weakref
 from datetime import UTC, datetime
 
 import numpy as np
@@ -12,7 +14,7 @@ from langchain_core.indexing import InMemoryRecordManager, index
 from langchain_core.vectorstores.utils import maximal_marginal_relevance
 
 from rag_embeddings import BinaryCodec, Int8Codec, SpaceMismatchError, StoreLockedError, Where
-from rag_embeddings.errors import DocumentError
+from rag_embeddings.errors import DocumentError, StoreError
 from rag_embeddings.langchain import ChromaVectorStore, InstructionEmbeddings, QuantizedVectorStore
 from rag_embeddings.store.records import relevance
 
@@ -234,3 +236,41 @@ def test_stores_made_of_documents_hold_what_an_index_finds(tmp_path):
     other = ChromaVectorStore(EMBEDDINGS, tmp_path, collection="other")
     assert other.similarity_search("any") == []
     other.close()
+
+
+@pytest.mark.parametrize("make", [QuantizedVectorStore, ChromaVectorStore])
+def test_vectors_are_compared_as_the_model_was_trained_for(make, tmp_path):
+    embeddings = InstructionEmbeddings(similarity="dot")
+    store = make(embeddings, tmp_path / "dot")
+    store.add_texts(["a text"])
+    assert store.store.similarity == "dot"
+    store.close()
+    store = make(embeddings, tmp_path / "asked", similarity="euclidean")  # the caller wins
+    assert store.store.similarity == "euclidean"
+    store.close()
+    store = make(EMBEDDINGS, tmp_path / "foreign")
+    assert store.store.similarity == "cosine"
+    store.close()
+    with pytest.raises(StoreError, match=r"compares vectors by dot, .*cosine"):
+        make(EMBEDDINGS, tmp_path / "dot", similarity="cosine")
+
+
+def test_a_quantized_directory_and_a_codec_say_how_they_compare(tmp_path):
+    QuantizedVectorStore(InstructionEmbeddings(), tmp_path, similarity="dot").close()
+    store = QuantizedVectorStore(InstructionEmbeddings(), tmp_path)
+    assert store.store.similarity == "dot"
+    store.close()
+    store = QuantizedVectorStore(InstructionEmbeddings(similarity="dot"), codec=Int8Codec(similarity="euclidean"))
+    assert store.store.similarity == "euclidean"
+    store.close()
+
+
+def test_a_store_that_is_let_go_leaves_no_lock_and_no_files_open(tmp_path):
+    store = chroma(tmp_path)
+    store.add_documents(documents(3))
+    kept = weakref.ref(store.store)
+    del store
+    gc.collect()
+    with FileLock(tmp_path / "writer.lock", timeout=0):
+        pass  # it is free
+    assert kept() is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from rag_embeddings.langchain.vector_store import RecordVectorStore, space_of
+from rag_embeddings.langchain.vector_store import RecordVectorStore, similarity_of, space_of
 from rag_embeddings.store.chroma import ChromaStore
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ class ChromaVectorStore(RecordVectorStore):
         embedding: Makes the vectors.
         directory: Where Chroma's files lie, or a `ChromaServer`; None: in a temporary directory, until `close`.
         collection: Name of the collection; made if absent.
-        similarity: How vectors are compared.
+        similarity: How vectors are compared; an existing collection must agree. None: as ``embedding`` was trained for,
+            if it is of this package, else cosine.
         space: Stamp of the embedding space, compared with that of an existing collection; see `Profile.space`. None:
             that of ``embedding``, if it is of this package.
     """
@@ -77,12 +78,13 @@ class ChromaVectorStore(RecordVectorStore):
         directory: str | Path | ChromaServer | None = None,
         *,
         collection: str = "documents",
-        similarity: Similarity = "cosine",
+        similarity: Similarity | None = None,
         space: str | None = None,
     ) -> None:
         temporary = TemporaryDirectory() if directory is None else None
         place = temporary.name if temporary else directory
         if place is None:
             raise TypeError("there is no directory")
-        store = ChromaStore(place, collection, similarity=similarity, space=space_of(embedding, space))
-        super().__init__(embedding, store, similarity=similarity, temporary=temporary)
+        chosen = similarity_of(embedding, similarity) or "cosine"
+        store = ChromaStore(place, collection, similarity=chosen, space=space_of(embedding, space))
+        super().__init__(embedding, store, similarity=chosen, temporary=temporary)

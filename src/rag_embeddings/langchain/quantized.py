@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
-from rag_embeddings.langchain.vector_store import RecordVectorStore, space_of
+from rag_embeddings.langchain.vector_store import RecordVectorStore, similarity_of, space_of
 from rag_embeddings.store.quantized import QuantizedStore
+from rag_embeddings.store.slot_records import FILE
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from langchain_core.embeddings import Embeddings
 
     from rag_embeddings.codec.base import VectorCodec
@@ -60,7 +60,8 @@ class QuantizedVectorStore(RecordVectorStore):
         embedding: Makes the vectors.
         directory: Where the store lives; None: in a temporary directory, until `close`.
         codec: How vectors become codes; None: as the directory was made with, for a new one `Int8Codec`.
-        similarity: How vectors are compared; None: as the codec, or as the directory was made with.
+        similarity: How vectors are compared; None: as the codec, or as the directory was made with; for a new one
+            without a codec as ``embedding`` was trained for, if it is of this package, else cosine.
         oversample: How many documents are compared by their float vectors, for each one asked for.
         build_after: See `QuantizedStore`.
         space: Stamp of the embedding space, compared with that of an existing directory; see `Profile.space`. None:
@@ -79,8 +80,11 @@ class QuantizedVectorStore(RecordVectorStore):
         space: str | None = None,
     ) -> None:
         temporary = TemporaryDirectory() if directory is None else None
+        place = Path(temporary.name if temporary else str(directory))
+        if codec is None and not (place / FILE).is_file():
+            similarity = similarity_of(embedding, similarity)
         store = QuantizedStore(
-            temporary.name if temporary else str(directory),
+            place,
             codec=codec,
             similarity=similarity,
             oversample=oversample,

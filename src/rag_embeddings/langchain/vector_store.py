@@ -7,6 +7,7 @@ from copy import deepcopy
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
+from weakref import finalize
 
 import numpy as np
 from langchain_core.documents import Document
@@ -57,8 +58,8 @@ class RecordVectorStore(VectorStore):
     ) -> None:
         self._embedding = embedding
         self._similarity = similarity
-        self._temporary = temporary
         self.store = store
+        self._release = finalize(self, _released, store, temporary)  # a store may be let go without being closed
 
     @property
     def embeddings(self) -> Embeddings:
@@ -164,9 +165,7 @@ class RecordVectorStore(VectorStore):
 
     def close(self) -> None:
         """Close the files and let other processes write."""
-        self.store.close()
-        if self._temporary is not None:
-            self._temporary.cleanup()
+        self._release()
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -255,6 +254,19 @@ def space_of(embedding: Embeddings, space: str | None) -> str:
     if space is not None:
         return space
     return embedding.encoder.profile.space if isinstance(embedding, EncodedEmbeddings) else ""
+
+
+def similarity_of(embedding: Embeddings, similarity: Similarity | None) -> Similarity | None:
+    """Return how vectors are compared: as asked for, or as embeddings of this package were trained for."""
+    if similarity is not None:
+        return similarity
+    return embedding.encoder.profile.similarity if isinstance(embedding, EncodedEmbeddings) else None
+
+
+def _released(store: Store, temporary: TemporaryDirectory[str] | None) -> None:
+    store.close()
+    if temporary is not None:
+        temporary.cleanup()
 
 
 def _identified(documents: Sequence[Document], ids: Sequence[str | None] | None) -> list[Document]:

@@ -139,7 +139,11 @@ class ChromaStore:
             raise StoreError(f"collection {name!r} brings an embedding function of its own, which is never run")
         found = (collection.configuration_json.get("hnsw") or {}).get("space")
         if found != by:
-            raise StoreError(f"collection {name!r} compares vectors by {found!r}, {by!r} was asked for")
+            known = next((ours for ours, theirs in _SPACES.items() if theirs == found), found)
+            raise StoreError(
+                f"collection {name!r} compares vectors by {known}, and these would be compared by {self.similarity}; "
+                f"give similarity={known!r}, or another collection"
+            )
         stamp = (collection.metadata or {}).get("space", "")
         if space and stamp != space:
             raise SpaceMismatchError(
