@@ -1,11 +1,15 @@
 """One door for every format."""
 
+import re
+
 import made_files
 import pytest
 
 from block_laws import check_blocks
 from rag_embeddings import find_files, read_file
+from rag_embeddings.cli.index import index
 from rag_embeddings.errors import DocumentError
+from rag_embeddings.read.files import SUFFIXES
 from rag_embeddings.read.html import HTML_SUFFIXES
 from rag_embeddings.read.layout import LayoutReader
 from rag_embeddings.read.markdown import MARKDOWN_SUFFIXES
@@ -99,3 +103,8 @@ def test_files_and_metadata_know_the_same_suffixes(tmp_path):
             loaded = Document(path.read_text(encoding="utf-8"), metadata={"source": source})
             assert LayoutReader()(loaded).blocks == (block,), source
         assert find_files([tmp_path]).count(path) == 1
+
+
+def test_the_command_names_the_suffixes_of_a_folder():
+    said = set(re.findall(r"\.[a-z]+\b", index.help.partition("files that end in")[2].partition("are taken")[0]))
+    assert said == SUFFIXES

@@ -83,9 +83,9 @@ def index(
     """Add files to an index, or update them: what has not changed is not embedded again.
 
     PATH is a file (UTF-8 text, Markdown, HTML, PDF or DOCX), a folder, or a glob pattern. Of a folder, with all folders
-    below, files that end in .txt, .text, .rst, .md, .markdown, .html, .htm, .xhtml, .pdf or .docx are taken, or those
-    that match a --glob: "*.log" by name, "logs/**/*.txt" by path from the folder. Names that begin with a dot are left
-    out. A document's id is the absolute path of its file.
+    below, files that end in .txt, .text, .rst, .md, .markdown, .mdown, .mkd, .qmd, .html, .htm, .xhtml, .pdf or .docx
+    are taken, or those that match a --glob: "*.log" by name, "logs/**/*.txt" by path from the folder. Names that begin
+    with a dot are left out. A document's id is the absolute path of its file.
 
     Files that cannot be read are reported, and the exit code is 1 after the rest is done. What an interrupted
     run has finished is kept; run it again to go on. Options that are left out stay as they were when the index was last
