@@ -209,6 +209,7 @@ def test_removing_a_document_costs_as_much_in_a_large_index_as_in_a_small_one():
             ticks = []
             directory.ledger._db.set_progress_handler(lambda ticks=ticks: ticks.append(1) and None, 1)
             assert directory.ledger.kill(["doc-3"]) == ["doc-3"]
+            assert len(directory.ledger.dead()) == 1
             directory.ledger._db.set_progress_handler(None, 1)
             steps.append(len(ticks))
     assert steps[1] < 1.1 * steps[0]  # of SQLite's machine
