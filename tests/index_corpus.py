@@ -11,6 +11,7 @@ from rag_embeddings.index.pipeline import Pipeline
 from rag_embeddings.store import postings
 from rag_embeddings.store.kept import is_small
 from rag_embeddings.store.keywords import keyword_words
+from rag_embeddings.store.version import Place
 from rag_embeddings.testing.encoder import DeterministicEncoder
 from rag_embeddings.text import Chunk, Document, Span
 
@@ -87,11 +88,18 @@ def check_index(directory, documents, made_by):
     check_keywords(directory)
 
 
+def live_places(ledger):
+    """Where every live chunk stands."""
+    return [
+        Place(version, ordinal) for version in ledger.live_versions() for ordinal in range(len(ledger.chunks(version)))
+    ]
+
+
 def live_words(directory):
     """The words of each live chunk, by place, from the texts."""
     ledger = directory.ledger
     words = keyword_words(ledger)
-    return {place: words.of(ledger.chunk(place).embedding_text) for place in ledger.live_places()}
+    return {place: words.of(ledger.chunk(place).embedding_text) for place in live_places(ledger)}
 
 
 def check_keywords(directory):

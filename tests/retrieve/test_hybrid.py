@@ -382,3 +382,23 @@ def test_scores_that_differ_by_rounding_share_a_rank_wherever_they_lie():
     edge = 0.1234565  # where rounding to six digits would tell them apart
     ranks = _reciprocal_ranks(np.array([edge - 1e-8, 0.5, edge + 1e-8, 0.1]))
     assert ranks.tolist() == [1 / 62, 1 / 61, 1 / 62, 1 / 64]
+
+
+def test_a_filter_by_metadata_reads_no_texts(directory, monkeypatch):
+    """But those of the chunks that are returned; one by text, or of the caller's own making, may."""
+
+    class Own(Where):
+        def matches(self, text, metadata):
+            return "thing5x" in text and metadata["number"] == 5
+
+    read, real = [], type(directory.ledger).document
+    monkeypatch.setattr(ranking, "_MOST_FETCH", 1)
+    monkeypatch.setattr(
+        type(directory.ledger), "document", lambda self, number: read.append(number) or real(self, number)
+    )
+    by_metadata = Where.between("number", 5, 5) & ~(Where.exists("x") | Where.has("number", 5))
+    for where in (by_metadata, by_metadata & Where.text_contains("thing5x"), Own()):
+        read.clear()
+        found = HybridSearch(directory, ENCODER).search("thing5x3 costs", 40, where=where)
+        assert {match.chunk.document.id for match in found} == {"doc-5"}
+        assert (len(set(read)) == 1) == (where is by_metadata)

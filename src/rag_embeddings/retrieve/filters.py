@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 from rag_embeddings.errors import PatternError, require
 from rag_embeddings.store.records import filterable
 from rag_embeddings.store.version import Place
-from rag_embeddings.store.where import Where
+from rag_embeddings.store.where import Where, reads_text
 from rag_embeddings.text import without_surrogates
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from rag_embeddings.store.ledger import Ledger
-    from rag_embeddings.text import Chunk
 
 _PATTERN_MEMORY = 64 * 2**20  # bytes that RE2 may use for one expression
 
@@ -41,6 +40,7 @@ class ChunkFilter:
         self._ledger = ledger
         self._where = where
         self._pattern = None if pattern is None else _compiled(pattern)
+        self._reads_text = pattern is not None or (where is not None and reads_text(where))
         self._decided: dict[Place, bool] = {}
         self._shared: dict[int, dict[str, Any]] = {}  # of the chunks of a version, by its number
 
@@ -54,33 +54,45 @@ class ChunkFilter:
         if self.is_open:
             return True
         if place not in self._decided:
-            self._decided[place] = self._fulfils(place.version, self._ledger.chunk(place))
+            if self._reads_text:
+                chunk = self._ledger.chunk(place)
+                self._decided[place] = self._fulfils(place.version, chunk.metadata, chunk.text)
+            else:
+                self._decide(place.version)
         return self._decided[place]
 
     def all(self) -> Iterator[Place]:
-        """Yield where every live chunk stands that passes, reading document by document."""
+        """Yield where every live chunk stands that passes, document by document."""
         for version in self._ledger.live_versions():
-            for ordinal, chunk in enumerate(self._ledger.chunks(version)):
-                place = Place(version, ordinal)
-                if place not in self._decided:
-                    self._decided[place] = self._fulfils(version, chunk)
+            for place in self._decide(version):
                 if self._decided[place]:
                     yield place
 
-    def _fulfils(self, version: int, chunk: Chunk) -> bool:
-        if self._where is not None and not self._where.matches(chunk.text, self._metadata(version, chunk)):
-            return False
-        return self._pattern is None or self._pattern.search(without_surrogates(chunk.text)) is not None
+    def _decide(self, version: int) -> list[Place]:
+        """Decide on all chunks of a version, and return where they stand."""
+        if self._reads_text:
+            units = [(chunk.metadata, chunk.text) for chunk in self._ledger.chunks(version)]
+        else:
+            units = [(metadata, "") for metadata in self._ledger.chunk_metadata(version)]
+        places = [Place(version, ordinal) for ordinal in range(len(units))]
+        self._decided.update((place, self._fulfils(version, *unit)) for place, unit in zip(places, units, strict=True))
+        return places
 
-    def _metadata(self, version: int, chunk: Chunk) -> dict[str, Any]:
+    def _fulfils(self, version: int, metadata: Mapping[str, Any], text: str) -> bool:
+        if self._where is not None and not self._where.matches(text, self._filterable(version, metadata)):
+            return False
+        return self._pattern is None or self._pattern.search(without_surrogates(text)) is not None
+
+    def _filterable(self, version: int, metadata: Mapping[str, Any]) -> dict[str, Any]:
         """Return what can be filtered by: the document's metadata and, in place of what they share, the chunk's."""
         if version not in self._shared:
-            self._shared[version] = filterable({**chunk.document.metadata, "source_id": chunk.document.id})
+            identity, shared = self._ledger.document_metadata(version)
+            self._shared[version] = filterable({**shared, "source_id": identity})
         shared = self._shared[version]
-        if not chunk.metadata:
+        if not metadata:
             return shared
-        rest = {key: value for key, value in shared.items() if key not in chunk.metadata}
-        return {**rest, **filterable(chunk.metadata), "source_id": shared["source_id"]}
+        rest = {key: value for key, value in shared.items() if key not in metadata}
+        return {**rest, **filterable(metadata), "source_id": shared["source_id"]}
 
 
 def _compiled(pattern: str) -> Any:

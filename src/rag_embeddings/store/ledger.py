@@ -316,12 +316,6 @@ class Ledger(Database):
         with self.reading():
             return {identity: Place(version, ordinal) for identity, version, ordinal in self.execute_in(sql, ids)}
 
-    def live_places(self) -> list[Place]:
-        """Return where every live chunk stands, document by document."""
-        sql = "SELECT version, ordinal FROM chunks WHERE version IN (SELECT number FROM versions WHERE state = 'live')"
-        with self.reading():
-            return [Place(*row) for row in self.execute(sql + " ORDER BY version, ordinal")]
-
     def chunk(self, place: Place) -> Chunk:
         """Return a chunk with its document."""
         with self.reading():
@@ -337,6 +331,18 @@ class Ledger(Database):
         with self.reading():
             document = self.document(number)
             return [_chunk(document, row) for row in self.execute(sql, (number,))]
+
+    def document_metadata(self, number: int) -> tuple[str, dict[str, Any]]:
+        """Return id and metadata of a version's document, without reading its text."""
+        with self.reading():
+            row = self.execute("SELECT document, metadata FROM versions WHERE number = ?", (number,)).fetchone()
+        return _text(row[0]), json.loads(row[1])
+
+    def chunk_metadata(self, number: int) -> list[dict[str, Any]]:
+        """Return the metadata of the chunks of a version, in order, without reading their texts."""
+        with self.reading():
+            rows = self.execute("SELECT metadata FROM chunks WHERE version = ? ORDER BY ordinal", (number,))
+            return [json.loads(row[0]) for row in rows]
 
     def live_versions(self) -> list[int]:
         """Return the numbers of the versions that are live, oldest first."""

@@ -168,6 +168,17 @@ class Not(Where):
         return not self.part.matches(text, metadata)
 
 
+def reads_text(where: Where) -> bool:
+    """Whether a condition asks for the text of a record; one of the caller's own making may."""
+    match where:
+        case All(parts) | AnyOf(parts):
+            return any(map(reads_text, parts))
+        case Not(part):
+            return reads_text(part)
+        case _:
+            return not isinstance(where, Among | Between | Exists | Has)
+
+
 def same(found: Any, value: Scalar) -> bool:
     """Whether two values are equal and of one type, integers and floats being one."""
     if isinstance(found, bool) or isinstance(value, bool):
