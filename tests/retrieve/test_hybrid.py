@@ -402,3 +402,12 @@ def test_a_filter_by_metadata_reads_no_texts(directory, monkeypatch):
         found = HybridSearch(directory, ENCODER).search("thing5x3 costs", 40, where=where)
         assert {match.chunk.document.id for match in found} == {"doc-5"}
         assert (len(set(read)) == 1) == (where is by_metadata)
+
+
+def test_no_hits_are_fetched_where_chunks_are_scored_one_by_one(directory, monkeypatch):
+    fetched, real = [], ranking.Probe.hits
+    monkeypatch.setattr(ranking, "_MOST_FETCH", 32)
+    monkeypatch.setattr(ranking.Probe, "hits", lambda self, fetch: fetched.append(fetch) or real(self, fetch))
+    found = SentenceParentSearch(directory, ENCODER).search("costs", 4, where=Where.equals("number", 3))
+    assert {match.chunk.document.id for match in found} == {"doc-3"}
+    assert fetched == [32]

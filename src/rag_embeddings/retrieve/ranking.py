@@ -109,11 +109,11 @@ def best(probe: Probe, keep: ChunkFilter, k: int, bonus: Mapping[Place, float] |
     bonus = bonus or {}
     fetch = max(_FIRST_FETCH * k, _LEAST_FETCH)
     while True:
-        hits = probe.hits(fetch)
+        hits = probe.hits(fetch) if keep.is_open or fetch <= _MOST_FETCH else None
         with probe.ledger.reading():
             if probe.ledger.generation != probe.view.generation:
                 return None
-            if fetch > _MOST_FETCH and not keep.is_open:
+            if hits is None:
                 near = probe.all(keep.all())
             else:
                 near = probe.near(*hits, fetch)
