@@ -294,6 +294,21 @@ def test_ready_vectors_give_the_same_chunks(kind):
     assert splitter.split_vectors(document, units, vectors) == splitter.split(document)
     with pytest.raises(VectorError, match="units"):
         splitter.split_vectors(document, units, vectors[:-1])
+    with pytest.raises(VectorError, match="shape"):
+        splitter.split_vectors(document, units, vectors[:, 0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_vector_that_is_not_finite_is_refused(kind, value):
+    """It hid what the vectors behind it say: chunks were cut by size alone, in silence."""
+    splitter, document = KINDS[kind](), Document(TWO * 3)
+    units = splitter.units(document)
+    vectors = ENCODER.encode(units.texts, "document")
+    vectors[2, 5] = value
+    with pytest.raises(VectorError, match="NaN or infinity") as error:
+        splitter.split_vectors(document, units, vectors)
+    assert repr(units.texts[2][:60]) in str(error.value)
 
 
 @pytest.mark.parametrize("kind", ["semantic", "bollinger"])

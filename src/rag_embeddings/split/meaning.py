@@ -47,6 +47,24 @@ class Proposal(NamedTuple):
     upper: NDArray[np.float64]
 
 
+def check_vectors(units: Units, vectors: NDArray[np.floating]) -> None:
+    """Refuse vectors that say nothing of where to cut: one NaN would hide all that comes behind it.
+
+    Args:
+        units: The units of a document.
+        vectors: Of ``units.texts``, shape (len(units.texts), dim).
+
+    Raises:
+        VectorError: If there are not as many vectors as texts, or one is not finite. Zeros, which models with a small
+            vocabulary give to what they do not know, are like nothing else, and no harm.
+    """
+    if np.ndim(vectors) != 2 or len(vectors) != len(units.texts):  # noqa: PLR2004
+        raise VectorError(f"{len(units.texts)} units have text, got vectors of shape {np.shape(vectors)}")
+    good = np.isfinite(vectors).all(axis=1)
+    if not good.all():
+        raise VectorError(f"the vector of {units.texts[int(np.argmin(good))][:60]!r} has NaN or infinity")
+
+
 class UnitPacker:
     """Sentences that get a vector each.
 
@@ -132,7 +150,11 @@ class MeaningPacker(UnitPacker, ABC):
         """
 
     def split(self, document: Document) -> list[Chunk]:
-        """Split a document; see `rag_embeddings.split.base.Splitter`. Takes linear time beside the encoder's."""
+        """Split a document; see `rag_embeddings.split.base.Splitter`. Takes linear time beside the encoder's.
+
+        Raises:
+            VectorError: As for `split_vectors`.
+        """
         units = self.units(document)
         return self._chunks(document, units, self._starts(units))
 
@@ -148,7 +170,7 @@ class MeaningPacker(UnitPacker, ABC):
             The chunks that `split` gives if these are the encoder's vectors.
 
         Raises:
-            VectorError: If there are not as many vectors as texts.
+            VectorError: If there are not as many vectors as texts, or one is not finite.
         """
         return self._chunks(document, units, self._proposal(units, vectors).starts)
 
@@ -187,8 +209,7 @@ class MeaningPacker(UnitPacker, ABC):
         return self._proposal(units, self.encoder.encode(units.texts, Role.DOCUMENT)).starts
 
     def _proposal(self, units: Units, vectors: NDArray[np.floating]) -> Proposal:
-        if len(vectors) != len(units.texts):
-            raise VectorError(f"{len(units.texts)} units have text, got {len(vectors)} vectors")
+        check_vectors(units, vectors)
         return self.propose(units.spread(vectors), units.tokens, units.costs)
 
     def _chunks(self, document: Document, units: Units, starts: list[int]) -> list[Chunk]:

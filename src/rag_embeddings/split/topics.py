@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from rag_embeddings.encode.base import Role
-from rag_embeddings.errors import BudgetError, UnsupportedModelError, VectorError, require
+from rag_embeddings.errors import BudgetError, UnsupportedModelError, require
 from rag_embeddings.split.atoms import Atoms
 from rag_embeddings.split.base import DEFAULT_MAX_TOKENS, Cut
 from rag_embeddings.split.fit import fit, trim
-from rag_embeddings.split.meaning import UnitPacker
+from rag_embeddings.split.meaning import UnitPacker, check_vectors
 from rag_embeddings.split.pack import Pack, pack
 from rag_embeddings.split.series import ROUNDING, unit_length
 from rag_embeddings.split.tokens import spelling
@@ -92,6 +92,7 @@ class TopicSplitter(UnitPacker):
         Raises:
             MissingExtraError: If scikit-learn is needed and not installed; the extra ``local`` brings it.
             UnsupportedModelError: If ``cluster`` does not give one label per vector.
+            VectorError: As for `split_vectors`.
         """
         units = self.units(document)
         vectors = self.encoder.encode(units.texts, Role.DOCUMENT) if len(units.texts) > 1 else np.ones((1, 1))
@@ -109,13 +110,12 @@ class TopicSplitter(UnitPacker):
             The chunks that `split` gives if these are the encoder's vectors.
 
         Raises:
-            VectorError: If there are not as many vectors as texts.
+            VectorError: If there are not as many vectors as texts, or one is not finite.
             UnsupportedModelError: As for `split`.
         """
         if not units.texts:
             return []
-        if len(vectors) != len(units.texts):
-            raise VectorError(f"{len(units.texts)} units have text, got {len(vectors)} vectors")
+        check_vectors(units, vectors)
         topics = self.topics(units.spread(vectors), units.tokens)
         chunks = [chunk for members in self._packed(units, topics) for chunk in self._made(document, units, members)]
         return sorted(chunks, key=lambda chunk: chunk.spans)
