@@ -131,8 +131,9 @@ def test_parts_of_a_chunk_of_several_slices_cite_the_first_text(kind):
 
 
 def test_metadata_of_your_own_that_is_called_spans_is_kept():
-    source = Document(page_content="One. Two.", metadata={"spans": "0-1,2-3"})
-    assert RegexTextSplitter(40, tokenizer=TOKENS).split_documents([source])[0].metadata["spans"] == "0-1,2-3"
+    for own in ({"spans": "0-1,2-3"}, {"spans": [1, 2], "source_id": "mine"}):
+        source = Document(page_content="One. Two.", metadata=own)
+        assert RegexTextSplitter(40, tokenizer=TOKENS).split_documents([source])[0].metadata["spans"] == own["spans"]
 
 
 def test_embeddings_without_a_tokenizer_need_one():

@@ -91,5 +91,5 @@ def _origin(document: Document) -> tuple[str, list[Span]]:
 
 def _inherited(document: Document) -> dict[str, Any]:
     """Return the metadata that hold for any part of a document: the slices that a chunk is made of do not."""
-    is_chunk = "source_id" in document.metadata
-    return {key: value for key, value in document.metadata.items() if key != "spans" or not is_chunk}
+    stale = {"spans"} if "source_id" in document.metadata and isinstance(document.metadata.get("spans"), str) else set()
+    return {key: value for key, value in document.metadata.items() if key not in stale}
