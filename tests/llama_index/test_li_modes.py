@@ -9,6 +9,7 @@ from llama_index.core.chat_engine import ContextChatEngine
 from llama_index.core.llms import MockLLM
 from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.query_engine import CitationQueryEngine, RetrieverQueryEngine
+from llama_index.core.retrievers import QueryFusionRetriever
 from llama_index.core.schema import Document, MetadataMode, Node, NodeWithScore, QueryBundle, TextNode
 from llama_index.core.vector_stores import FilterOperator, MetadataFilter, MetadataFilters
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
@@ -266,6 +267,27 @@ async def test_in_a_query_engine(retriever):
     assert "**Workers guard the hive.**" in str(response)  # the mock answers with its prompt
     again = await engine.aquery("What guards the hive?")
     assert [item.text for item in again.source_nodes] == [item.text for item in response.source_nodes]
+
+
+def test_in_a_fusion_retriever_that_asks_several_queries(retriever):
+    queries = [QUESTION, "what wasps eat", "a nest, a hive, one queen"]
+
+    class Asking(QueryFusionRetriever):
+        def _get_queries(self, original_query):
+            return [QueryBundle(query) for query in queries[1:]]
+
+    fusion = Asking([retriever], llm=MockLLM(), num_queries=3, mode="reciprocal_rerank", use_async=False)
+    fusion.similarity_top_k = 20
+    expected = {}
+    for query in queries:
+        for rank, item in enumerate(retriever.retrieve(query)):
+            expected[item.node_id] = expected.get(item.node_id, 0) + 1 / (60 + rank)
+    found = {item.node_id: item.score for item in fusion.retrieve(QUESTION)}
+    assert any(score > 1.5 / 60 for score in expected.values())  # one is found by several
+    assert found == pytest.approx(expected)
+    node = retriever.retrieve(QUESTION)[0].node
+    assert TextNode.from_dict(node.to_dict()).to_dict() == node.to_dict()
+    assert node.class_name() == TextNode.class_name()
 
 
 async def test_in_a_citation_query_engine(retriever):

@@ -18,7 +18,7 @@ from llama_index.core.schema import (
 from llama_index.core.schema import Document as LlamaIndexDocument
 
 from rag_embeddings.split.slices import slices_of, spelled, traced
-from rag_embeddings.text import Document, Span
+from rag_embeddings.text import Document, Span, content_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,6 +70,19 @@ class ReadDocument(LlamaIndexDocument):
     def core(self) -> Document:
         """The document that was wrapped."""
         return self._core
+
+
+class PassageNode(TextNode):
+    """A passage that was found, stored and serialised as the plain text node it is.
+
+    Its hash says nothing of the query: retrievers that join what several queries or retrievers found, such as
+    LlamaIndex's ``QueryFusionRetriever``, know the same passage by it.
+    """
+
+    @property
+    def hash(self) -> str:
+        """Digest of the passage's id and text; that of a text node covers metadata, and thereby scores and matches."""
+        return content_id("passage", self.node_id, self.text)
 
 
 def to_core(node: BaseNode | Document) -> Document:
@@ -151,7 +164,7 @@ def from_match(match: Match) -> NodeWithScore:
     presentation = metadata.pop(PRESENTATION, {})
     document = match.chunk.document
     source = RelatedNodeInfo(node_id=document.id, node_type=ObjectType.DOCUMENT)
-    node = TextNode(
+    node = PassageNode(  # type: ignore[call-arg]  # LlamaIndex's aliases, which a subclass inherits
         id_=match.chunk.id,
         text=match.chunk.text,
         metadata=metadata,
