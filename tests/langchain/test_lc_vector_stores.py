@@ -72,6 +72,8 @@ def test_filters(store):
     assert [item.id for item in store.max_marginal_relevance_search("x", filter={"n": 7})] == ["id-7"]
     with pytest.raises(TypeError, match="filter is a Where"):
         store.similarity_search("x", filter={"$or": [{"n": 1}]})
+    with pytest.raises(TypeError, match=r"unknown arguments: where$"):
+        store.similarity_search("text", where={"n": 1})
     with pytest.raises(TypeError, match="unknown arguments: wher"):
         store.similarity_search("x", wher={})
 

@@ -98,6 +98,7 @@ class QuantizedVectorStore(RecordVectorStore):
         vector: Vectors,
         k: int,
         where: Where | None,
+        /,
         *,
         exact: bool = False,
         **options: Any,

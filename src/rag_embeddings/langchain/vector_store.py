@@ -236,7 +236,7 @@ class RecordVectorStore(VectorStore):
         records = {record.id: record for record in self.store.get([hit.id for hit in hits])}
         return [(hit, records[hit.id]) for hit in hits if hit.id in records]  # one may just have been deleted
 
-    def _search(self, vector: Vectors, k: int, where: Where | None, **options: Any) -> list[Hit]:
+    def _search(self, vector: Vectors, k: int, where: Where | None, /, **options: Any) -> list[Hit]:
         self._refuse(options)
         return self.store.search(vector, k, where=where)
 

@@ -132,7 +132,7 @@ class QuantizedVectorStore(PortableComponent, BasePydanticVectorStore):
 
     def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
         """Return nodes by id (in that order), by metadata, or all of them; each with its embedding."""
-        found = set(self._store.ids(_where(None, None, filters)))
+        found = dict.fromkeys(self._store.ids(_where(None, None, filters)))  # in the order of the store
         wanted = list(found) if node_ids is None else [name for name in node_ids if name in found]
         return [_node(record) for record in self._store.get(wanted)]
 
