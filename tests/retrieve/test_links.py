@@ -1,6 +1,7 @@
 """Links between similar chunks: symmetric, alive, kept up with the documents, fetched along within a budget."""
 
 import os
+import re
 import threading
 from dataclasses import replace
 from itertools import islice
@@ -360,3 +361,19 @@ def test_impossible_rules():
             indexer(directory, distant, links=True).upsert(items)
         indexer(directory, distant, links=LinkRule(-0.1)).upsert(items)
         assert set(rows(directory)) == {(("a", 0), ("b", 0)), (("b", 0), ("a", 0))}
+
+
+def test_an_index_without_links_says_how_to_get_them_and_lost_ones_come_back_as_documented():
+    items, rule = [document(f"d{n}", "terms of use apply") for n in range(6)], LinkRule(0.5, 2)
+    with IndexDirectory.open(None) as directory:
+        ledger = directory.ledger
+        indexer(directory).upsert(items)
+        with pytest.raises(StoreError, match=re.escape("Indexer(..., links=True).upsert([])")):
+            links_of(ledger, Place(1, 0))
+        indexer(directory, links=rule).upsert([])
+        place = next(place for place in map(Place, range(1, 7), [0] * 6) if len(links_of(ledger, place)) == rule.most)
+        indexer(directory).delete([ledger.document(link.place.version).id for link in links_of(ledger, place)])
+        assert links_of(ledger, place) == []
+        indexer(directory, links=False).upsert([])
+        assert indexer(directory, links=rule).upsert([]).encoded == 0
+        assert len(links_of(ledger, place)) >= rule.most

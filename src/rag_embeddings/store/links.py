@@ -141,7 +141,10 @@ def links_of(ledger: Ledger, place: Place) -> list[Link]:
     )
     with ledger.reading():
         if link_rule(ledger) is None:
-            raise StoreError("the chunks of this index are not linked; link them with Indexer.link()")
+            raise StoreError(
+                "the chunks of this index are not linked; link them with Indexer(..., links=True).upsert([]), which "
+                "encodes nothing"
+            )
         rows = ledger.execute(sql, (place.version, place.ordinal))
         return [Link(Place(version, ordinal), similarity) for version, ordinal, similarity in rows]
 
