@@ -4,7 +4,8 @@
     python llama_index_compressed.py FOLDER "How long is the warranty?"
 
 Each vector is searched as one bit per dimension; the best of these are put in order by the float vectors on disk. The
-store lies in FOLDER/.vectors; a second run embeds only what is new. Everything runs on this machine, offline.
+store lies in FOLDER/.vectors-llama-index; a second run embeds only what is new. Everything runs on this machine,
+offline.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def main() -> int:
     parser_of_nodes = RecursiveNodeParser(chunk_size=150, embed_model=embedding)
     files = find_files([options.folder], ["*.md", "*.txt"])
     nodes = parser_of_nodes([Document(text=read_file(file).text, doc_id=file.name) for file in files])
-    store = QuantizedVectorStore(options.folder / ".vectors", codec=BinaryCodec())
+    store = QuantizedVectorStore(options.folder / ".vectors-llama-index", codec=BinaryCodec())
     known = {node.node_id for node in store.get_nodes()}
     gone = known - {node.node_id for node in nodes}
     store.delete_nodes(sorted(gone))

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="KEY=VALUE",
     callback=conditions_of,
-    help="Only passages whose metadata is or holds this value, such as source=notes/terms.md; may be repeated, all have "
-    "to hold. Metadata is in --json.",
+    help="Only passages whose metadata is or holds this value, such as source=notes/terms.md; may be repeated, all "
+    "have to hold. Metadata is in --json.",
 )
 @click.option("--pattern", metavar="REGEX", help="Only passages in whose text this matches (RE2 syntax).")
 @click.option("--llm", metavar="PROVIDER:MODEL", help="Answer with a language model, such as openai:gpt-4o-mini.")
