@@ -1,6 +1,7 @@
 """Sentences are matched, parents are returned, k counts parents."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from rag_embeddings.index.indexer import Indexer
 from rag_embeddings.index.pipeline import Pipeline
 from rag_embeddings.retrieve.base import Match
 from rag_embeddings.retrieve.sentence_parent import SentenceParentSearch
+from rag_embeddings.split.recursive import RecursiveSplitter
 from rag_embeddings.store import kept
 from rag_embeddings.store.directory import IndexDirectory
 from rag_embeddings.store.records import similarities
@@ -265,3 +267,13 @@ def test_chunks_of_several_spans(tmp_path):
         match = SentenceParentSearch(directory, ENCODER).search(document(0).text[:20], 1)[0]
         assert match.chunk == EveryOther().split(document(0))[0]
         assert match.sentences[0] == Span(0, 20)
+
+
+def test_slices_of_what_was_indexed_are_not_those_of_its_passages(tmp_path):
+    """A chunk of several slices that another splitter made, indexed as a document: only our own places are shown."""
+    made = replace(document(0), metadata={"source_id": "a text", "spans": "0-9,40-60", "pages": "3"})
+    with IndexDirectory.open(tmp_path / "index", create=True) as directory:
+        Indexer(directory, Pipeline(ENCODER, RecursiveSplitter(40))).upsert([made])
+        found = SentenceParentSearch(directory, ENCODER).search(document(0).text[:20], 1)[0].metadata()
+    assert "spans" not in found
+    assert (found["source_id"], found["pages"]) == (made.id, "3")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from langchain_core.documents import Document as LangChainDocument
 
-from rag_embeddings.split.slices import slices_of, spelled, traced
+from rag_embeddings.split.slices import inherited, slices_of, spelled, traced
 from rag_embeddings.text import Document, Span
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def from_chunk(chunk: Chunk, *, context_in_content: bool = False) -> LangChainDo
     source_id, slices = _origin(chunk.document)
     spans = traced(chunk.spans, slices)
     metadata = {
-        **deepcopy(_inherited(chunk.document)),
+        **deepcopy(inherited(chunk.document.metadata)),
         **deepcopy(dict(chunk.metadata)),
         "start_index": spans[0].start,
         "end_index": spans[-1].end,
@@ -87,9 +87,3 @@ def _origin(document: Document) -> tuple[str, list[Span]]:
     if isinstance(source_id, str) and slices is not None:
         return source_id, slices
     return document.id, [Span(0, len(document.text))]
-
-
-def _inherited(document: Document) -> dict[str, Any]:
-    """Return the metadata that hold for any part of a document: the slices that a chunk is made of do not."""
-    stale = {"spans"} if "source_id" in document.metadata and isinstance(document.metadata.get("spans"), str) else set()
-    return {key: value for key, value in document.metadata.items() if key not in stale}

@@ -6,6 +6,8 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rag_embeddings.split.slices import inherited, spelled
+
 if TYPE_CHECKING:
     from rag_embeddings.text import Chunk, Span
 
@@ -37,10 +39,10 @@ class Match:
             All JSON-safe where the document's metadata is. The caller's own: nothing in it is shared with the index.
         """
         return {
-            **deepcopy(dict(self.chunk.document.metadata)),
+            **deepcopy(inherited(self.chunk.document.metadata)),
             **deepcopy(dict(self.chunk.metadata)),
             **({"context": self.chunk.context} if self.chunk.context else {}),
-            **({"spans": spans} if (spans := _spelled(self.chunk.spans)) else {}),
+            **({"spans": spelled(self.chunk.spans)} if len(self.chunk.spans) > 1 else {}),
             **({"linked_from": self.linked_from} if self.linked_from else {}),
             "start_index": self.chunk.start,
             "end_index": self.chunk.end,
@@ -49,7 +51,3 @@ class Match:
             "score": self.score,
             "matches": [[span.start, span.end] for span in self.sentences],
         }
-
-
-def _spelled(spans: tuple[Span, ...]) -> str:
-    return ",".join(f"{span.start}-{span.end}" for span in spans) if len(spans) > 1 else ""

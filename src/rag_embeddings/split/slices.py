@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from rag_embeddings.text import Span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
 
 _SPELLED = re.compile(r"\d{1,18}-\d{1,18}(?:,\d{1,18}-\d{1,18})*")
 
@@ -17,6 +18,12 @@ _SPELLED = re.compile(r"\d{1,18}-\d{1,18}(?:,\d{1,18}-\d{1,18})*")
 def spelled(spans: Iterable[Span]) -> str:
     """Spell spans as metadata can hold them in any store: ``"0-57,120-188"``."""
     return ",".join(f"{span.start}-{span.end}" for span in spans)
+
+
+def inherited(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metadata of a text that hold for any part of it: the slices that a chunk is made of do not."""
+    stale = "source_id" in metadata and isinstance(metadata.get("spans"), str)
+    return {key: value for key, value in metadata.items() if not (stale and key == "spans")}
 
 
 def slices_of(text: str, start: object, end: object, several: object = None) -> list[Span] | None:
