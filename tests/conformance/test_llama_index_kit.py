@@ -301,6 +301,15 @@ def test_a_broken_retriever_fails(searched, kind, spoil, law):
         check_retriever(kind(retriever, spoil), ["birds fly in water"], texts=texts)
 
 
+def test_a_retriever_whose_nodes_look_otherwise_to_every_query_fails(searched):
+    def plain(found):
+        return [NodeWithScore(node=TextNode.from_dict(one.node.to_dict()), score=one.score) for one in found]
+
+    retriever, texts = searched
+    with pytest.raises(AssertionError, match="one hash"):
+        check_retriever(BrokenRetriever(retriever, plain), ["the cat", "birds fly in water"], texts=texts)
+
+
 def test_a_retriever_deaf_to_a_querys_own_vector_fails(searched):
     retriever, texts = searched
 

@@ -89,6 +89,11 @@ def test_mmr_gives_documents_in_the_order_of_choice(store):
     assert expected != sorted(expected)
 
 
+def test_an_impossible_batch_size_is_no_batch_at_all(store):
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        store.add_documents(documents(3), batch_size=0)
+
+
 def test_ready_vectors(store):
     items = documents(30)
     vectors = np.random.default_rng(0).normal(size=(30, 32))

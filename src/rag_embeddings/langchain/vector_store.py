@@ -127,8 +127,11 @@ class RecordVectorStore(VectorStore):
         Raises:
             DocumentError: If metadata is not JSON.
             VectorError: If the embeddings return something that is not a vector.
+            ValueError: If there are not as many ids as documents, or ``batch_size`` is below 1.
         """
         self._refuse(kwargs)
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         items = iter(_identified(list(documents), ids))
         added = []
         while part := list(islice(items, batch_size)):

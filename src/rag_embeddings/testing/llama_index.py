@@ -203,10 +203,11 @@ def check_retriever(
 
     Raises:
         AssertionError: If a law is broken. Results are scored nodes, best first, each once, with their document as
-            SOURCE; async, concurrent callers and callbacks work; offsets are exact.
+            SOURCE, and one hash whatever the query; async, concurrent callers and callbacks work; offsets are exact.
     """
     _overridden(retriever, BaseRetriever, "_aretrieve")
     expected = [retriever.retrieve(query) for query in queries]
+    hashes: dict[str, str] = {}
     for query, found in zip(queries, expected, strict=True):
         _law(len(found) > 0, f"query {query!r} finds something")
         scores = [result.score for result in found]
@@ -215,6 +216,8 @@ def check_retriever(
         _law(len({result.node_id for result in found}) == len(found), "no result comes twice")
         for result in found:
             _law(result.node.ref_doc_id is not None, "a result says which document it is from")
+            known = hashes.setdefault(result.node_id, result.node.hash)
+            _law(known == result.node.hash, "a node has one hash, by which retrievers of several queries know it again")
             if texts is not None:
                 start, end, text = _place(result.node)
                 _law(
