@@ -96,3 +96,14 @@ def test_filters_mean_the_same_as_in_python_at_length(kind, rows, asked):
         store = STORES[kind](Path(root))
         check(store, rows, [*asked, *own(rows)])
         store.close()
+
+
+@pytest.mark.parametrize("kind", ["memory", *STORES])
+def test_what_is_no_filter_is_refused_and_a_number_may_be_numpys(kind, tmp_path):
+    store = MemoryStore() if kind == "memory" else STORES[kind](tmp_path)
+    store.upsert([Record(name, np.ones(2, dtype=np.float32)) for name in "ab"])
+    for ask in (lambda: store.search(np.ones(2), 1, where={"k": 1}), lambda: list(store.ids({"k": 1}))):
+        with pytest.raises(TypeError, match="a filter is made by Where"):
+            ask()
+    assert len(store.search(np.ones(2), np.int64(2))) == 2
+    store.close()

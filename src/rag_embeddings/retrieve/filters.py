@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 from rag_embeddings.errors import PatternError, require
 from rag_embeddings.store.records import filterable
 from rag_embeddings.store.version import Place
-from rag_embeddings.store.where import Where, reads_text
+from rag_embeddings.store.where import checked_filter, reads_text
 from rag_embeddings.text import without_surrogates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from rag_embeddings.store.ledger import Ledger
+    from rag_embeddings.store.where import Where
 
 _PATTERN_MEMORY = 64 * 2**20  # bytes that RE2 may use for one expression
 
@@ -35,10 +36,8 @@ class ChunkFilter:
     """
 
     def __init__(self, ledger: Ledger, where: Where | None, pattern: str | None) -> None:
-        if where is not None and not isinstance(where, Where):
-            raise TypeError(f"a filter is made by Where.equals(...) and the like, got {where!r}")
         self._ledger = ledger
-        self._where = where
+        self._where = checked_filter(where)
         self._pattern = None if pattern is None else _compiled(pattern)
         self._reads_text = pattern is not None or (where is not None and reads_text(where))
         self._decided: dict[Place, bool] = {}

@@ -215,7 +215,7 @@ class ChromaStore:
         with self._declared():
             if asked.exact:
                 found = collection.query(
-                    query_embeddings=query[np.newaxis], n_results=k, where=asked.where, include=["distances"]
+                    query_embeddings=query[np.newaxis], n_results=int(k), where=asked.where, include=["distances"]
                 )
                 if where is None or len(found["ids"][0]) == k:
                     rows = zip(found["ids"][0], found["distances"][0], strict=True)

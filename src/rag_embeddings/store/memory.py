@@ -10,6 +10,7 @@ import numpy as np
 
 from rag_embeddings.errors import StoreError
 from rag_embeddings.store.records import checked_query, nearest, prepared
+from rag_embeddings.store.where import checked_filter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -64,9 +65,11 @@ class MemoryStore:
         Raises:
             ValueError: If ``k`` is below 1.
             StoreError: If the vector has another width.
+            TypeError: If ``where`` is no filter.
         """
         with self._open():
             query = checked_query(vector, k, self._dimensions())
+            checked_filter(where)
             if not self._records:
                 return []
             if self._matrix is None:
@@ -94,6 +97,7 @@ class MemoryStore:
 
     def ids(self, where: Where | None = None) -> Iterator[str]:
         """Yield every id, or those of records that fulfil a condition, in no particular order."""
+        checked_filter(where)
         with self._open():
             return iter([item.id for item in self._records.values() if where is None or _fulfils(item, where)])
 

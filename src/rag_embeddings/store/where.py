@@ -168,6 +168,17 @@ class Not(Where):
         return not self.part.matches(text, metadata)
 
 
+def checked_filter(where: Where | None) -> Where | None:
+    """Return a filter, or say that it is none.
+
+    Raises:
+        TypeError: If it is something else than a `Where` or None.
+    """
+    if where is not None and not isinstance(where, Where):
+        raise TypeError(f"a filter is made by Where.equals(...) and the like, got {where!r}")
+    return where
+
+
 def reads_text(where: Where) -> bool:
     """Whether a condition asks for the text of a record; one of the caller's own making may."""
     match where:

@@ -5,7 +5,7 @@ Chroma's own ways, found by trying: a record without the key fulfils ``$ne`` and
 number is compared with integers after its fraction is cut off, so ``{"k": 1.5}`` finds 1 as well, which is made good
 here. Lists are compared type by type: ``$contains`` 1 does not find 1.0. There is no way to ask whether a key exists,
 and integers beyond 2**53 meet floats rounded. One float in eight is rounded in its last digit when it is written, and
-so is what it is compared with; `as_kept` compares in the same way.
+so is what it is compared with; `as_kept` compares in the same way. A text is looked through up to its first NUL.
 """
 
 from __future__ import annotations
