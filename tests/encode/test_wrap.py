@@ -15,6 +15,9 @@ from pydantic import BaseModel, PrivateAttr
 
 import toy_models
 from rag_embeddings.encode.base import Encoder, Role
+from rag_embeddings.encode.cache import VectorCache
+from rag_embeddings.encode.cached import CachedEncoder
+from rag_embeddings.encode.retry import BatchedEncoder
 from rag_embeddings.encode.transformer import TransformerEncoder
 from rag_embeddings.encode.wrap import wrap
 from rag_embeddings.errors import VectorError
@@ -198,6 +201,19 @@ class TestUnwrapping:
     def test_a_single_string_is_not_a_sequence_of_texts(self):
         with pytest.raises(TypeError, match="list"):
             wrap(ChainEmbeddings()).encode("text", "query")
+
+    @pytest.mark.parametrize("gap", [None, float("nan"), b"bytes", ["text"]])
+    def test_a_gap_among_the_texts_is_named(self, gap, tmp_path):
+        foreign = wrap(ChainEmbeddings())
+        for encoder in (
+            foreign,
+            CachedEncoder(foreign, VectorCache(tmp_path / "vectors.sqlite")),
+            BatchedEncoder(foreign),
+            toy_models.encoder("mean"),
+        ):
+            with pytest.raises(TypeError, match="text 1 of 3 is no string but"):
+                encoder.encode(["a", gap, "b"], Role.DOCUMENT)
+        assert foreign.embeddings.calls == []
 
 
 def test_neither_framework_is_imported():

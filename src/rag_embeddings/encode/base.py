@@ -114,6 +114,19 @@ def aspect(name: str, *encoders: Encoder) -> str:
     return ", ".join(said) if any(said) else ""
 
 
+def check_texts(texts: Sequence[str]) -> None:
+    """Refuse what is no sequence of strings: a single string, or a gap in a table among the texts.
+
+    Raises:
+        TypeError: Names the first that is none.
+    """
+    if isinstance(texts, str):
+        raise TypeError("texts is a sequence of strings; put a single text in a list")
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"text {index} of {len(texts)} is no string but {text!r:.60}; leave it out")
+
+
 def validated(vectors: ArrayLike, texts: Sequence[str], dimensions: int | None) -> Vectors:
     """Check what an encoder returned before anything is built on it.
 

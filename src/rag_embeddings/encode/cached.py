@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rag_embeddings.encode.aspects import InnerAspects
-from rag_embeddings.encode.base import Role, validated
+from rag_embeddings.encode.base import Role, check_texts, validated
 from rag_embeddings.encode.cache import VectorCache
 from rag_embeddings.encode.cache_file import FORMAT
 from rag_embeddings.text import canonical_json
@@ -74,8 +74,7 @@ class CachedEncoder(InnerAspects):
         Returns:
             As the encoder inside gives them.
         """
-        if isinstance(texts, str):
-            raise TypeError("texts is a sequence of strings; put a single text in a list")
+        check_texts(texts)
         options = {name: value for name, value in options.items() if value is not None}
         profile = self.profile
         role = Role(role)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from rag_embeddings.encode.aspects import InnerAspects
-from rag_embeddings.encode.base import validated
+from rag_embeddings.encode.base import check_texts, validated
 from rag_embeddings.errors import BudgetError, RemoteEncoderError, VectorError
 
 if TYPE_CHECKING:
@@ -342,8 +342,7 @@ class BatchedEncoder(InnerAspects):
             RemoteEncoderError: If a batch failed for good. Says which texts.
             VectorError: If a reply was not what must come back, twice. Says which texts.
         """
-        if isinstance(texts, str):
-            raise TypeError("texts is a sequence of strings; put a single text in a list")
+        check_texts(texts)
         if len(texts) == 0:
             return np.zeros((0, self.profile.dimensions), dtype=np.float32)
         return in_batches(lambda some: self.encoder.encode(some, role), texts, self.batches, None, **self._retries)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
-from rag_embeddings.encode.base import Role, validated
+from rag_embeddings.encode.base import Role, check_texts, validated
 from rag_embeddings.encode.batch_queue import BatchQueue
 from rag_embeddings.encode.pieces import finish, fitting_pieces, tokens_of, too_long, weighted_means
 from rag_embeddings.encode.resolve import DEFAULT_MODEL
@@ -236,8 +236,7 @@ class TransformerEncoder:
             TextTooLongError: If a text is too long and ``too_long="error"``, or cannot be cut.
             VectorError: If a text has no tokens at all, or the model returns NaN, infinity or zeros.
         """
-        if isinstance(texts, str):
-            raise TypeError("texts is a sequence of strings; put a single text in a list")
+        check_texts(texts)
         model, profile = self._load()
         role = Role(role)
         headings = _headings(texts, role, titles)

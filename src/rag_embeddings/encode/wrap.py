@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rag_embeddings.encode.base import Role, validated
+from rag_embeddings.encode.base import Role, check_texts, validated
 from rag_embeddings.encode.cached import CachedEncoder
 from rag_embeddings.encode.catalog import known
 from rag_embeddings.encode.profile import Profile
@@ -223,8 +223,7 @@ class WrappedEncoder:
             VectorError: If the embedding returned another number of vectors, or vectors that must not be stored.
             RemoteEncoderError: If a service failed for good. Says which texts; what the embedding raised is its cause.
         """
-        if isinstance(texts, str):
-            raise TypeError("texts is a sequence of strings; put a single text in a list")
+        check_texts(texts)
         if len(texts) == 0:
             return np.zeros((0, self.profile.dimensions), dtype=np.float32)
         clean = [without_surrogates(text) for text in texts]
