@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -362,3 +363,42 @@ opened.set(); thread.join()
     command = [sys.executable, "-W", "ignore", "-c", code]
     found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert found.stdout.strip() == "5"
+
+
+class TestTheEnd:
+    """What a thread of ours holds or does when the interpreter ends aborts the process."""
+
+    def test_nothing_of_the_model_is_held_once_a_text_is_reported(self):
+        model = Model()
+        given, alive = [], []
+
+        def forward(pieces, role, alone):
+            vectors = model(pieces, role, alone)
+            given.append(weakref.ref(vectors))
+            return vectors
+
+        def done(_):
+            alive.append(sum(one() is not None for one in given))
+
+        queue(forward, lanes=1, budget=300).run([[np.full(200, n) for n in range(6)]], Role.DOCUMENT, done)
+        assert alive == [0] * len(given)
+
+    def test_the_process_ends_in_the_middle_of_a_call_of_a_daemon(self):
+        code = """
+import itertools, threading, numpy as np
+from rag_embeddings.encode.base import Role
+from rag_embeddings.encode.batch_queue import BatchQueue
+
+helped = threading.Event()
+def forward(pieces, role, alone):
+    if threading.current_thread().name == "rag-embeddings":
+        helped.set()
+    return np.zeros((len(pieces), 3))
+runs = BatchQueue(forward, width=3, lanes=2, budget=300)
+slices = ([np.ones(200, dtype=int)] * 6 for _ in itertools.count())
+threading.Thread(target=runs.run, args=(slices, Role.DOCUMENT), daemon=True).start()
+assert helped.wait(60)
+assert not any(thread.daemon for thread in threading.enumerate() if thread.name == "rag-embeddings")
+"""
+        found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+        assert (found.returncode, found.stderr) == (0, "")

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     Forward = Callable[[Sequence[Tokens], Route, bool], Vectors]
 
+_HELPS = -1  # a helping thread works until the call is over
+
 
 @dataclass(eq=False)
 class _Unit:
@@ -52,6 +54,7 @@ class _Call:
 
     route: Route
     done: Callable[[list[int]], None] | None
+    caller: threading.Thread = field(default_factory=threading.current_thread)
     waiting: deque[_Unit] = field(default_factory=deque)
     unfinished: int = 0  # units that wait or run
     served: int = 0  # units taken, counted from where the others stood when this call came
@@ -140,12 +143,16 @@ class BatchQueue:
                 self._calls.append(call)
             self._changed.notify_all()
         while len(units) > 1 and call.helpers < self._lanes:
-            threading.Thread(target=self._work, args=(call, -1), name="rag-embeddings", daemon=True).start()
+            # Not a daemon: the interpreter would end while it is inside the model, and the process abort.
+            threading.Thread(target=self._work, args=(call, _HELPS), name="rag-embeddings", daemon=False).start()
             call.helpers += 1
         return len(units)
 
     def _work(self, call: _Call, leave: int) -> None:
-        """Run batches, of any call, until at most ``leave`` units of this one are unfinished or it is over."""
+        """Run batches, of any call, until at most ``leave`` units of this one are unfinished or it is over.
+
+        A helping thread stops earlier where the interpreter is about to end and does not wait for the caller.
+        """
         while taken := self._take(call, leave):
             units, alone = taken
             try:
@@ -165,6 +172,8 @@ class BatchQueue:
         """Wait for a lane and take the next batch, with whether it is the only one; None if the work is done."""
         with self._changed:
             while call.unfinished > leave and not call.over and call.error is None:
+                if leave == _HELPS and call.caller.daemon and not threading.main_thread().is_alive():
+                    return None
                 ready = [other for other in self._calls if other.waiting]
                 if ready and self._running < self._lanes:
                     units = self._merged(ready)
@@ -208,6 +217,9 @@ class BatchQueue:
         for unit in units:
             unit.vectors[unit.rows] = vectors[start : start + len(unit.rows)]
             start += len(unit.rows)
+        # Who waits for the last unit may end the process, and a tensor that is let go by this thread then aborts it.
+        del vectors
+        for unit in units:
             self._finish(unit)
 
     def _finish(self, unit: _Unit, error: Exception | None = None) -> None:
