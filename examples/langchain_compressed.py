@@ -13,7 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from rag_embeddings import BinaryCodec, find_files, read_file
+from rag_embeddings import BinaryCodec, errors, find_files, read_file
 from rag_embeddings.langchain import InstructionEmbeddings, QuantizedVectorStore, RecursiveTextSplitter
 
 
@@ -27,7 +27,10 @@ def main() -> int:
 
     embeddings = InstructionEmbeddings()
     splitter = RecursiveTextSplitter(chunk_size=150, embeddings=embeddings)
-    files = find_files([options.folder], ["*.md", "*.txt"])
+    try:
+        files = find_files([options.folder])
+    except errors.DocumentError as error:
+        parser.error(str(error))
     chunks = splitter.split_documents([read_file(file) for file in files])
     store = QuantizedVectorStore(embeddings, options.folder / ".vectors", codec=BinaryCodec())
     gone = set(store.store.ids()) - {chunk.id for chunk in chunks}

@@ -29,6 +29,8 @@ def main() -> None:
     parser.add_argument("file", type=Path)
     parser.add_argument("--chunk-size", type=int, default=200, help="most tokens of a chunk")
     options = parser.parse_args()
+    if not options.file.is_file():
+        parser.error(f"{options.file} is no file")
 
     text = options.file.read_text(encoding="utf-8")
     document = Document(page_content=text, id=str(options.file))

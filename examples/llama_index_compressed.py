@@ -16,7 +16,7 @@ from pathlib import Path
 
 from llama_index.core import Document, StorageContext, VectorStoreIndex
 
-from rag_embeddings import BinaryCodec, find_files, read_file
+from rag_embeddings import BinaryCodec, errors, find_files, read_file
 from rag_embeddings.llama_index import InstructionEmbedding, QuantizedVectorStore, RecursiveNodeParser
 
 
@@ -30,7 +30,10 @@ def main() -> int:
 
     embedding = InstructionEmbedding()
     parser_of_nodes = RecursiveNodeParser(chunk_size=150, embed_model=embedding)
-    files = find_files([options.folder], ["*.md", "*.txt"])
+    try:
+        files = find_files([options.folder])
+    except errors.DocumentError as error:
+        parser.error(str(error))
     nodes = parser_of_nodes([Document(text=read_file(file).text, doc_id=file.name) for file in files])
     store = QuantizedVectorStore(options.folder / ".vectors-llama-index", codec=BinaryCodec())
     known = {node.node_id for node in store.get_nodes()}

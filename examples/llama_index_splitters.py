@@ -28,6 +28,8 @@ def main() -> None:
     parser.add_argument("file", type=Path)
     parser.add_argument("--chunk-size", type=int, default=200, help="most tokens of a chunk")
     options = parser.parse_args()
+    if not options.file.is_file():
+        parser.error(f"{options.file} is no file")
 
     document = Document(text=options.file.read_text(encoding="utf-8"), id_=str(options.file))
     embed_model = InstructionEmbedding(model_name="sentence-transformers/all-MiniLM-L6-v2")

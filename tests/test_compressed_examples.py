@@ -27,3 +27,11 @@ def test_it_answers_and_embeds_only_what_is_new(name, tmp_path, monkeypatch, cap
     assert "The warranty is two years." in first
     (tmp_path / "mills.md").write_text("The mill has burnt down.")
     assert "1 of 2 passages embedded, 1 deleted" in run()
+
+
+@pytest.mark.parametrize("name", ["langchain_compressed", "llama_index_compressed", "langchain_splitters"])
+def test_a_place_that_is_not_there_is_told(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [name, str(tmp_path / "nowhere"), *(["?"] if "compressed" in name else [])])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+    assert "nowhere" in capsys.readouterr().err

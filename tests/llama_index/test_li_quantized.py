@@ -19,7 +19,8 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryMode,
 )
 
-from rag_embeddings import BinaryCodec, Int8Codec
+from rag_embeddings import BinaryCodec, Int8Codec, QuantizedStore, Record
+from rag_embeddings.errors import StoreError
 from rag_embeddings.llama_index import QuantizedVectorStore
 
 WIDTH = 32
@@ -205,3 +206,13 @@ def test_a_persisted_storage_context_is_loaded_again(tmp_path):
     index = VectorStoreIndex([], storage_context=loaded, embed_model=embedding)
     assert len(index.as_retriever(similarity_top_k=50).retrieve("x")) == 40
     again.close()
+
+
+def test_what_is_no_node_is_told(tmp_path):
+    plain = QuantizedStore(tmp_path / "store", codec=BinaryCodec())
+    plain.upsert([Record("a", np.ones(WIDTH, dtype=np.float32), "written by another framework", {"n": 1})])
+    plain.close()
+    store = QuantizedVectorStore(tmp_path / "store", codec=BinaryCodec())
+    with pytest.raises(StoreError, match="'a' is no LlamaIndex node"):
+        store.query(ask(np.ones(WIDTH), 1))
+    store.close()

@@ -83,6 +83,13 @@ def test_a_file_that_is_no_index_is_refused_and_left_alone(tmp_path):
     assert (path / "ledger.sqlite3").read_bytes() == before
 
 
+def test_a_file_in_its_place_is_told(tmp_path):
+    (tmp_path / "index").write_text("notes")
+    with pytest.raises(StoreError, match="is a file"):
+        IndexDirectory.open(tmp_path / "index", create=True)
+    assert (tmp_path / "index").read_text() == "notes"
+
+
 def test_an_index_of_a_newer_schema_is_refused(tmp_path):
     IndexDirectory.open(tmp_path / "index", create=True).close()
     with sqlite3.connect(tmp_path / "index" / "ledger.sqlite3") as db:

@@ -12,6 +12,7 @@ from llama_index.core.schema import MetadataMode
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, VectorStoreQueryMode, VectorStoreQueryResult
 from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
 
+from rag_embeddings.errors import StoreError
 from rag_embeddings.llama_index.component import PortableComponent
 from rag_embeddings.llama_index.filters import where_of
 from rag_embeddings.store.base import Record
@@ -218,7 +219,12 @@ def _record(node: BaseNode) -> Record:
 
 
 def _node(record: Record) -> BaseNode:
-    node = metadata_dict_to_node(dict(record.metadata), text=record.text)
+    try:
+        node = metadata_dict_to_node(dict(record.metadata), text=record.text)
+    except ValueError as error:
+        raise StoreError(
+            f"record {record.id!r} is no LlamaIndex node: this folder was written by something else; use another one"
+        ) from error
     node.embedding = record.vector.tolist()
     return node
 

@@ -54,7 +54,10 @@ class SharedIndex:
         self.pid = os.getpid()
         self.handles = 0
         if path is not None:
-            path.mkdir(parents=True, exist_ok=True)
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+            except FileExistsError as error:
+                raise StoreError(f"{str(path)!r} is a file, and an index is a directory; name another place") from error
         self.ledger = Ledger(None if path is None else path / _LEDGER)
         self._pair = None if path is None else Pair(path, self.ledger)
         self._stores: tuple[VectorReader, VectorReader] | None = None
