@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from rag_embeddings.encode.base import Role
 from rag_embeddings.index.indexer import Indexer
 from rag_embeddings.index.pipeline import Pipeline
 from rag_embeddings.store import postings
+from rag_embeddings.store.directory import IndexDirectory
 from rag_embeddings.store.kept import is_small
 from rag_embeddings.store.keywords import keyword_words
 from rag_embeddings.store.version import Place
@@ -157,3 +159,39 @@ def in_child(function, *arguments):
     process = start(function, *arguments)
     process.join(timeout=300)
     return process.exitcode
+
+
+def read_while_written(path, search_over, *, rounds, readers):
+    """Search in threads while a writer replaces every document again and again.
+
+    Returns:
+        What was found and is neither a document's old version nor its new one, whole; and the number of searches.
+    """
+    count, wrong, polls, done = 6, [], [], threading.Event()
+    whole = {
+        frozenset(chunk.id for chunk in pipeline().version(item, "name").chunks)
+        for version in range(rounds)
+        for item in corpus(version, count)
+    }
+    with IndexDirectory.open(path, create=True) as directory:
+        Indexer(directory, pipeline()).upsert(corpus(0, count))
+
+        def read():
+            search = search_over(directory)
+            while not done.is_set():
+                found = {}
+                for match in search.search("thing1x1 costs", 1000):
+                    found.setdefault(match.chunk.document.id, set()).add(match.chunk.id)
+                if len(found) != count or not all(frozenset(chunks) in whole for chunks in found.values()):
+                    wrong.append(found)
+                polls.append(1)
+
+        threads = [threading.Thread(target=read) for _ in range(readers)]
+        for thread in threads:
+            thread.start()
+        for version in range(1, rounds):
+            Indexer(directory, pipeline(), slice_size=8).upsert(corpus(version, count))
+        done.set()
+        for thread in threads:
+            thread.join()
+    return wrong, len(polls)

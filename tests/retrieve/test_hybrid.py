@@ -2,7 +2,6 @@
 
 import re
 import sys
-import threading
 from dataclasses import replace
 from itertools import pairwise
 
@@ -12,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index_corpus import Windows, corpus, document, pipeline
+from index_corpus import Windows, corpus, document, pipeline, read_while_written
 from rag_embeddings.encode.base import Role
 from rag_embeddings.errors import MissingExtraError, SpaceMismatchError, StoreError
 from rag_embeddings.index.indexer import Indexer
@@ -222,36 +221,12 @@ def test_changes_are_seen_at_once_and_whole():
 
 @pytest.mark.parametrize(("path", "fusion"), [(None, "calibrated"), (None, "rrf"), ("index", "calibrated")])
 def test_threads_see_each_document_old_or_new_while_another_writes(path, fusion, tmp_path):
-    count, rounds, wrong, done = 6, 4, [], threading.Event()
-    whole = {
-        frozenset(chunk.id for chunk in pipeline().version(item, "name").chunks)
-        for version in range(rounds)
-        for item in corpus(version, count)
-    }
-    with IndexDirectory.open(path and tmp_path / path, create=True) as directory:
-        Indexer(directory, pipeline()).upsert(corpus(0, count))
-        polls = []
+    def search_over(directory):
+        return HybridSearch(directory, ENCODER, fusion=fusion)
 
-        def read():
-            search = HybridSearch(directory, ENCODER, fusion=fusion)
-            while not done.is_set():
-                found = {}
-                for match in search.search("thing1x1 costs", 1000):
-                    found.setdefault(match.chunk.document.id, set()).add(match.chunk.id)
-                if len(found) != count or not all(frozenset(chunks) in whole for chunks in found.values()):
-                    wrong.append(found)
-                polls.append(1)
-
-        threads = [threading.Thread(target=read) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        for version in range(1, rounds):
-            Indexer(directory, pipeline(), slice_size=8).upsert(corpus(version, count))
-        done.set()
-        for thread in threads:
-            thread.join()
-        assert not wrong
-        assert len(polls) >= 2
+    wrong, polls = read_while_written(path and tmp_path / path, search_over, rounds=4, readers=2)
+    assert not wrong
+    assert polls >= 2
 
 
 def test_an_index_without_keywords_says_how_to_get_them():

@@ -1,6 +1,5 @@
 """Sentences are matched, parents are returned, k counts parents."""
 
-import threading
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index_corpus import Windows, corpus, document, pipeline
+from index_corpus import Windows, corpus, document, pipeline, read_while_written
 from rag_embeddings.encode.base import Role
 from rag_embeddings.errors import IndexNotFoundError, StoreError, VectorError
 from rag_embeddings.index.indexer import Indexer
@@ -220,36 +219,14 @@ def test_impossible_questions(directory, tmp_path):
 @pytest.mark.parametrize("score", ["best", "mean"])
 def test_threads_see_each_document_old_or_new_while_another_writes(path, score, tmp_path):
     """One process: readers in threads, and a writer that replaces every document again and again."""
-    count, rounds, wrong, done = 6, 6 if path else 20, [], threading.Event()
-    whole = {
-        frozenset(chunk.id for chunk in pipeline().version(item, "name").chunks)
-        for version in range(rounds)
-        for item in corpus(version, count)
-    }
-    with IndexDirectory.open(path and tmp_path / path, create=True) as directory:
-        Indexer(directory, pipeline()).upsert(corpus(0, count))
-        polls = []
 
-        def read():
-            search = SentenceParentSearch(directory, ENCODER, score=score)
-            while not done.is_set():
-                found = {}
-                for match in search.search("thing1x1 costs", 1000):
-                    found.setdefault(match.chunk.document.id, set()).add(match.chunk.id)
-                if len(found) != count or not all(frozenset(chunks) in whole for chunks in found.values()):
-                    wrong.append(found)
-                polls.append(1)
+    def search_over(directory):
+        return SentenceParentSearch(directory, ENCODER, score=score)
 
-        threads = [threading.Thread(target=read) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        for version in range(1, rounds):
-            Indexer(directory, pipeline(), slice_size=8).upsert(corpus(version, count))
-        done.set()
-        for thread in threads:
-            thread.join()
-        assert not wrong
-        assert len(polls) >= 3
+    rounds = 6 if path else 20
+    wrong, polls = read_while_written(path and tmp_path / path, search_over, rounds=rounds, readers=3)
+    assert not wrong
+    assert polls >= 3
 
 
 def test_chunks_of_several_spans(tmp_path):
