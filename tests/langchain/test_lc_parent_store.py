@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import pickle
+import re
 import threading
 from functools import cache
 
@@ -401,6 +402,27 @@ class TestOptions:
             assert whole.page_content[place] == item.page_content
             for start, end in item.metadata["matches"]:
                 assert whole.page_content[start:end] in item.page_content
+
+    def test_a_document_of_several_slices_cites_the_first_text(self):
+        whole = document(1, lines=20).page_content
+        lines = list(re.finditer(r"River[^.]+\.", whole))
+        taken = [lines[index].span() for index in (1, 7, 15)]
+        part = Document(
+            id="part",
+            page_content="\n".join(whole[slice(*span)] for span in taken),
+            metadata={
+                "source_id": "doc-1",
+                "start_index": taken[0][0],
+                "end_index": taken[-1][1],
+                "spans": ",".join(f"{start}-{end}" for start, end in taken),
+            },
+        )
+        found = retriever(k=50)
+        found.add_documents([part])
+        for line in (1, 7, 15):
+            (best, *_) = found.invoke(lines[line][0])
+            start, end = best.metadata["matches"][0]
+            assert whole[start:end].strip() == lines[line][0].strip()
 
     def test_wrong_arguments(self):
         with pytest.raises(ValidationError, match="Extra inputs"):

@@ -13,7 +13,7 @@ from rag_embeddings.encode.late import units
 from rag_embeddings.encode.wrap import wrap
 from rag_embeddings.langchain.convert import from_chunk
 from rag_embeddings.langchain.late import LateChunkingEmbeddings
-from rag_embeddings.text import Span, canonical_json, span_id
+from rag_embeddings.text import Chunk, Span, canonical_json, span_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,18 +49,12 @@ def cut_document(document: CoreDocument, splitter: Splitter) -> CutDocument:
         passage = from_chunk(chunk)
         place = json.loads(canonical_json(passage.metadata))
         parents[chunk.id] = spelled({"document": document.id, "text": passage.page_content, "metadata": place})
-        shift = place["start_index"] - chunk.start  # where the document is itself a slice of another
         for span in spans:
             id_ = span_id(cut.document, "sentence", (span,))
             # A sentence may stand in several passages. Not every store can hold a list.
             among = sentences[id_].metadata["parent_ids"].split(",") if id_ in sentences else []
-            metadata = {
-                **document.metadata,
-                "source_id": place["source_id"],
-                "start_index": shift + span.start,
-                "end_index": shift + span.end,
-                "parent_ids": ",".join(dict.fromkeys([*among, chunk.id])),
-            }
+            metadata = from_chunk(Chunk(cut.document, (span,))).metadata
+            metadata["parent_ids"] = ",".join(dict.fromkeys([*among, chunk.id]))
             sentences[id_] = Document(page_content=span.of(cut.document.text), id=id_, metadata=metadata)
     return CutDocument(document.id, cut, parents, sentences)
 
